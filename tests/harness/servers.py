@@ -56,7 +56,7 @@ def install(say: Say = _quiet) -> Path:
         began = time.monotonic()
         say(f"installing {' '.join(PACKAGES)} (once, about a minute)")
         shutil.rmtree(venv, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(venv)])
+        _run([sys.executable, "-m", "virtualenv", "-q", str(venv)])
         _run([str(venv / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", *PACKAGES])
         (venv / "complete").touch()
         say(f"installed in {time.monotonic() - began:.0f} s")

@@ -1,0 +1,46 @@
+"""`python -m harness.debian` installs RabbitMQ's Debian package when it is missing, without starting its service."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from harness.rabbitmq import BIN, MISSING
+
+# A package's scripts ask policy-rc.d whether they may start a service; 101 says no.
+INSTALL = """set -e
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\\nexit 101\\n' > $policy
+    chmod 755 $policy
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends rabbitmq-server
+"""
+
+
+def main() -> int:
+    if (BIN / "rabbitmq-server").exists():
+        return 0
+    root: list[str] = []
+    if os.geteuid() != 0:
+        sudo = shutil.which("sudo")
+        if sudo is None:
+            print(f"{MISSING}\nThis is the only step that needs root, and there is no sudo.", file=sys.stderr)
+            return 1
+        root = [sudo]
+    if shutil.which("apt-get") is None:
+        print(f"{MISSING}\nThere is no apt-get here: install RabbitMQ 3.10 or newer yourself.", file=sys.stderr)
+        return 1
+    print("installing rabbitmq-server (its service is not started)", file=sys.stderr, flush=True)
+    done = subprocess.run([*root, "sh", "-c", INSTALL], stdout=subprocess.DEVNULL, check=False)
+    if done.returncode != 0 or not (BIN / "rabbitmq-server").exists():
+        print(f"the installation failed ({done.returncode}). {MISSING}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
