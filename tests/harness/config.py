@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PASSWORD = "secret"
+PAGES = {2: 20}  # cloud2 lists no more than 20 images a page, so that paging is seen with few
 PROJECTS = {"images": "builder", "other": "stranger"}  # project: its user with role member
 
 
@@ -41,6 +42,7 @@ image_cache_dir = {folder}/cache
 lock_path = {folder}
 transport_url = fake:/
 show_multiple_locations = false
+api_limit_max = {PAGES.get(number, 1000)}
 {extra}
 [database]
 connection = sqlite:///{folder}/glance.db

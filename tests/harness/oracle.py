@@ -89,5 +89,8 @@ class Images:
         answer.raise_for_status()
         return answer.content
 
+    def deactivate(self, image_id: str) -> None:
+        self._glance.post(f"/images/{image_id}/actions/deactivate").raise_for_status()
+
     def delete(self, image_id: str) -> None:
         self._glance.delete(f"/images/{image_id}").raise_for_status()

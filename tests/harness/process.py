@@ -31,7 +31,7 @@ class DeadlinePassed(HarnessError):
     """A condition did not come true in time."""
 
 
-def wait_for(what: str, condition: Callable[[], T], seconds: float = 30.0, every: float = 0.05) -> T:
+def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 30.0, every: float = 0.05) -> T:
     """Polls until `condition` returns something true, and returns that; its AssertionErrors count as "not yet"."""
     end = time.monotonic() + seconds
     while True:

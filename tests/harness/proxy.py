@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from harness.process import LOOPBACK, free_port
 
 _CHUNK = 16 * 1024
+_MIDDLE = 400_000  # bytes into a body: past every header of a small image
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     met: int = 0
+    corrupt: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,12 @@ class Proxy:
         """The next `times` requests get no answer, until `cut` or the client gives up."""
         return self.fail(method, path, 0, times)
 
+    def corrupt_next(self, method: str, path: str) -> Fault:
+        """Lets the next such request through with a few bytes in the middle of its body inverted."""
+        fault = self.fail(method, path, 0)
+        fault.corrupt = True
+        return fault
+
     def count(self, method: str, path: str = "") -> int:
         """Requests so far; `path` is a regular expression searched in the request target."""
         with self._lock:
@@ -140,7 +148,7 @@ class Proxy:
     def _converse(self, client: socket.socket) -> None:
         head = self._read_head(client)
         fault = self._note(head)
-        if fault is not None:
+        if fault is not None and not fault.corrupt:
             self._answer(client, fault)
             return
         server = socket.create_connection((LOOPBACK, self.target_port), timeout=10)
@@ -151,7 +159,7 @@ class Proxy:
         try:
             back.start()
             server.sendall(head)
-            self._pump(client, server, True)
+            self._pump(client, server, True, corrupt_at=_MIDDLE if fault is not None else None)
             back.join()
         finally:
             self._drop(server)
@@ -192,7 +200,8 @@ class Proxy:
         while client.recv(_CHUNK):
             pass
 
-    def _pump(self, source: socket.socket, sink: socket.socket, upstream: bool) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, upstream: bool, corrupt_at: int | None = None) -> None:
+        passed = 0
         with contextlib.suppress(OSError):
             while True:
                 self._running.wait()
@@ -200,6 +209,9 @@ class Proxy:
                 self._running.wait()
                 if not data:
                     break
+                if corrupt_at is not None and passed <= corrupt_at < passed + len(data):
+                    data = bytes(255 - byte for byte in data[:8]) + data[8:]
+                passed += len(data)
                 sink.sendall(data)
                 if upstream:
                     self.upstream_bytes += len(data)

@@ -1,0 +1,51 @@
+"""Every test here runs once on each queue backend, against one worker that stays up for all of them."""
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from harness.cli import Worker
+from harness.https import FileServer
+from harness.openstack import OpenStack
+from harness.site import Site
+
+
+@pytest.fixture(scope="session", params=["rabbitmq", "sqlite"])
+def queue(request: pytest.FixtureRequest) -> str:
+    """The queue backend."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def shared(
+    queue: str,
+    request: pytest.FixtureRequest,
+    stack: OpenStack,
+    files: FileServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Site, Worker]]:
+    broker = request.getfixturevalue("broker") if queue == "rabbitmq" else None
+    made = Site(stack, files, broker, tmp_path_factory.mktemp(queue))
+    worker = made.worker()
+    yield made, worker
+    made.stop()
+
+
+@pytest.fixture
+def site(shared: tuple[Site, Worker]) -> Iterator[Site]:
+    """The installation whose worker is running; tests keep apart by image name. It survives whatever they ask."""
+    made, worker = shared
+    yield made
+    made.stop_forks()
+    assert worker.is_running(), worker.tail(60)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    used = getattr(item, "funcargs", {}).get("site")
+    if report.failed and isinstance(used, Site):
+        report.sections.append(("workers", used.logs()))
+    return report

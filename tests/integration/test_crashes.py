@@ -1,0 +1,195 @@
+"""Crashes in the middle of the work: one image in the end, and nothing lost."""
+
+import subprocess
+
+import pytest
+
+from harness import images
+from harness.process import wait_for
+from harness.proxy import Proxy
+from harness.site import Site, message, upload_spec
+from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
+
+
+def test_a_worker_killed_in_an_upload_leaves_one_image_after_its_restart(site: Site) -> None:
+    with Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        disk = lone.qcow2(SIZE)
+        worker = lone.worker()
+        proxy.throttle(SLOW)
+        (job,) = lone.client.upload("killed-worker", disk, wait=False)
+        wait_saving(lone, "killed-worker")
+        worker.kill9()
+        proxy.throttle(None)
+        lone.worker()
+        lone.client.tree_ended(job, 100)
+        assert only_active(lone, "killed-worker", images.sha512(disk))["imagewright_job"] == job
+
+
+@pytest.mark.timeout(200)
+def test_a_worker_killed_behind_a_cloud_that_noticed_nothing_is_taken_over(site: Site) -> None:
+    """The connection stays open behind the proxy, so the image stays `saving` until somebody takes over."""
+    with Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        disk = lone.qcow2(SIZE)
+        worker = lone.worker()
+        proxy.throttle(200_000)
+        (job,) = lone.client.upload("taken-over", disk, wait=False)
+        wait_saving(lone, "taken-over")
+        proxy.pause()
+        worker.kill9()
+        lone.client.clouds_yaml = lone.stack.write_clouds(lone.folder / "direct.yaml")
+        lone.worker()
+        lone.client.tree_ended(job, 150)
+        proxy.cut()
+        wait_for("one image is left", lambda: len(lone.cloud().named("taken-over")) == 1)
+        assert only_active(lone, "taken-over", images.sha512(disk))["imagewright_job"] == job
+
+
+@pytest.mark.timeout(200)
+def test_a_cloud_killed_in_an_upload_has_one_image_after_its_restart(site: Site) -> None:
+    """Killed, Glance leaves the image `saving` for ever: only a new one can be filled."""
+    cloud = site.stack.cloud("cloud3")
+    with Proxy(cloud.port) as proxy:
+        lone = site.fork(proxies={"cloud3": proxy})
+        disk = lone.qcow2(SIZE)
+        lone.worker()
+        proxy.throttle(SLOW)
+        (job,) = lone.client.upload("killed-cloud", disk, cloud="cloud3", wait=False)
+        wait_saving(lone, "killed-cloud", "cloud3")
+        try:
+            cloud.kill9()
+            proxy.throttle(None)
+        finally:
+            cloud.start()
+        lone.client.tree_ended(job, 150)
+        assert only_active(lone, "killed-cloud", images.sha512(disk), "cloud3")["imagewright_job"] == job
+
+
+def test_two_workers_with_the_same_job_make_one_image(site: Site) -> None:
+    """Five copies of the message, two workers, and a transfer slow enough that they meet."""
+    with Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        disk = lone.qcow2(4 * images.MIB)
+        proxy.throttle(SLOW)
+        job = message(upload_spec("two-workers", disk))
+        for _ in range(5):
+            lone.publish(job)
+        workers = [lone.worker(), lone.worker()]
+        lone.client.tree_ended(job["id"], 100)
+        proxy.throttle(None)
+        for worker in workers:
+            worker.terminate()
+            assert worker.wait(70) == 0
+        lone.drain()
+        only_active(lone, "two-workers", images.sha512(disk))
+        assert [one["imagewright_job"] for one in lone.cloud().of_job(job["id"])] == [job["id"]]
+
+
+def test_a_worker_told_to_end_finishes_what_it_began(site: Site) -> None:
+    with Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        disk = lone.qcow2(SIZE)
+        worker = lone.worker()
+        proxy.throttle(SLOW)
+        (job,) = lone.client.upload("terminated", disk, wait=False)
+        wait_saving(lone, "terminated")
+        worker.terminate()
+        assert worker.wait(65) == 0
+        lone.drain()
+        lone.client.tree_ended(job)
+        only_active(lone, "terminated", images.sha512(disk))
+
+
+def test_a_draining_worker_ends_when_all_is_done(site: Site) -> None:
+    lone = site.fork()
+    jobs = [
+        lone.client.upload(f"drained-{arch}", lone.qcow2(), arch=arch, wait=False)[0] for arch in ("amd64", "s390x")
+    ]
+    bad = message({**upload_spec("drained-bad", lone.qcow2()), "keep": 0})
+    lone.publish(bad)
+    lone.drain()
+    for job in jobs:
+        assert lone.client.status(job)["state"] == "succeeded"
+    assert lone.client.status(bad["id"])["state"] == "failed"
+    lone.drain()
+
+
+def test_jobs_of_other_arches_and_kinds_stay_on_the_queue(site: Site) -> None:
+    lone = site.fork()
+    (other,) = lone.client.upload("other-arch", lone.qcow2(), arch="arm64", wait=False)
+    (ours,) = lone.client.upload("our-arch", lone.qcow2(), wait=False)
+    lone.worker(kinds="upload", arches=["amd64"])
+    done = lone.client.succeeded(ours)
+    assert lone.client.status(other)["state"] == "queued"
+    (prune,) = done["children"]
+    assert lone.client.status(prune)["state"] == "queued"
+    assert not lone.cloud().named("other-arch")
+
+
+def test_a_long_upload_beats_and_is_done_once(site: Site) -> None:
+    """A transfer of more than twenty seconds is looked at by the other worker, which leaves it alone."""
+    with Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        disk = lone.qcow2(SIZE)
+        lone.worker()
+        lone.worker()
+        proxy.throttle(SIZE / 40)
+        (job,) = lone.client.upload("long", disk, seconds=110)
+        assert proxy.count("PUT", PUT) == 1
+        assert proxy.count("PATCH") >= 2
+        assert only_active(lone, "long", images.sha512(disk))["imagewright_job"] == job
+
+
+@pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
+def test_losing_the_broker_aborts_no_transfer_and_ends_no_worker(site: Site) -> None:
+    broker = Proxy(site.broker.nodes[0].port) if site.broker else None
+    assert broker is not None
+    with broker, Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        direct = lone.client.queue
+        lone.client.queue = f"amqp://guest:guest@127.0.0.1:{broker.port}"
+        disk = lone.qcow2(SIZE)
+        worker = lone.worker()
+        proxy.throttle(SLOW)
+        lone.client.queue = direct
+        (job,) = lone.client.upload("broker-blip", disk, wait=False)
+        wait_saving(lone, "broker-blip")
+        broker.cut()
+        lone.client.tree_ended(job, 90)
+        assert worker.is_running()
+        assert proxy.count("PUT", PUT) == 1
+        only_active(lone, "broker-blip", images.sha512(disk))
+
+
+def test_a_command_that_is_interrupted_while_it_waits_leaves_the_job_going(site: Site) -> None:
+    lone = site.fork()
+    disk = lone.qcow2()
+    words = [
+        "upload",
+        "--name",
+        "interrupted",
+        "--arch",
+        "amd64",
+        "--cloud",
+        "cloud1",
+        "--file",
+        disk,
+        "--wait",
+        "--json",
+    ]
+    running = lone.client.start(*words)
+    wait_for("the job is queued", lambda: _queued(lone) == 1, 20, every=0.2)
+    running.send_signal(2)
+    try:
+        assert running.wait(20) == 130
+    except subprocess.TimeoutExpired:
+        running.kill()
+        raise
+    lone.drain()
+    only_active(lone, "interrupted", images.sha512(disk))
+
+
+def _queued(site: Site) -> int:
+    queues = {entry["queue"]: entry["ready"] for entry in site.client.json("queues")}
+    return sum(ready for queue, ready in queues.items() if "upload.amd64" in queue)
