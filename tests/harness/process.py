@@ -54,22 +54,24 @@ def is_listening(port: int) -> bool:
     return False
 
 
-_handed_out: set[int] = set()
-_ports_lock = threading.Lock()
+_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A port nobody listens on, never the same one twice in this run."""
-    with _ports_lock:
-        for port in random.sample(PORTS, 500):
-            if port in _handed_out:
-                continue
+    """A port nobody listens on, that no test run on this machine is given while this one lives."""
+    for port in random.sample(PORTS, 500):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            # An abstract name: one owner at a time, gone with the process.
+            claim.bind(f"\0imagewright-test-port-{port}")
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                with contextlib.suppress(OSError):
-                    probe.bind((LOOPBACK, port))
-                    _handed_out.add(port)
-                    return port
+                probe.bind((LOOPBACK, port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
     raise HarnessError("no free port on loopback")
 
 

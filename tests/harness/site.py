@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from harness import images
+from harness import images, sqlite
 from harness.amqp import Amqp
 from harness.cli import ARCHES, Client, Worker
 from harness.https import FileServer
@@ -118,7 +118,10 @@ class Site:
         if not self._declared:
             self.client.run("queues")  # declares what a foreign client publishes to
             self._declared = True
-        self.amqp().publish(lane, body)
+        if self.broker:
+            self.amqp().publish(lane, body)
+        else:
+            sqlite.publish(self.folder / "queue.db", self.namespace, lane, body)
 
 
 def message(spec: Mapping[str, Any], **more: Any) -> dict[str, Any]:

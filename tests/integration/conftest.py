@@ -40,6 +40,15 @@ def site(shared: tuple[Site, Worker]) -> Iterator[Site]:
     assert worker.is_running(), worker.tail(60)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `pytest -n 2` each backend has a process, and servers, of its own: most of the time is waiting."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        backend = callspec.params.get("queue") if callspec else None
+        if backend:
+            item.add_marker(pytest.mark.xdist_group(backend))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

@@ -103,11 +103,8 @@ def test_an_empty_dead_list_is_an_empty_list(site: Site) -> None:
 
 
 def test_the_deadline_of_a_job_buries_it(site: Site) -> None:
-    lone = site.fork(clouds={"dark": {"image_endpoint_override": f"http://127.0.0.1:{free_port()}"}})
-    lone.client.clouds_yaml = lone.stack.write_clouds(
-        lone.folder / "dark.yaml",
-        {"dark": {**lone.stack.entry("cloud1"), "image_endpoint_override": f"http://127.0.0.1:{free_port()}"}},
-    )
+    nobody = f"http://127.0.0.1:{free_port()}"
+    lone = site.fork(clouds={"dark": site.stack.entry("cloud1", image_endpoint_override=nobody)})
     lone.worker()
     (job,) = lone.client.upload("late", lone.qcow2(), "--deadline", "3s", cloud="dark", code=1)
     assert lone.client.buried(job)["attempts"] >= 1
@@ -140,10 +137,9 @@ def test_a_queue_that_does_not_answer_is_said_within_ten_seconds(site: Site) -> 
 
 
 def test_a_cloud_that_does_not_answer_is_said_within_ten_seconds(site: Site) -> None:
-    lone = site.fork()
-    entry = lone.stack.entry("cloud1")
+    entry = site.stack.entry("cloud1")
     entry["auth"]["auth_url"] = f"http://127.0.0.1:{free_port()}/v3"
-    lone.client.clouds_yaml = lone.stack.write_clouds(lone.folder / "dark.yaml", {"dark": entry})
+    lone = site.fork(clouds={"dark": entry})
     done = lone.client.run("latest-build-id", "x", "--cloud", "dark", code=69, seconds=12)
     assert "dark" in done.err
     assert done.out == ""
