@@ -177,3 +177,30 @@ def test_nothing_stays_behind_when_the_run_is_killed(number: int) -> None:
     wait_for("all processes are gone", lambda: not any(running_in(folder) for folder in folders), 20)
     wait_for("all folders are gone", lambda: not any(Path(folder).exists() for folder in folders), 20)
     assert time.monotonic() - began < 20
+
+
+def test_a_corrupted_request_changes_the_digest_once(stack: OpenStack, tmp_path: Path) -> None:
+    glance = Images(stack.connect("cloud1"))
+    disk = images.raw(tmp_path / "disk", images.MIB)
+    token = stack.connect("cloud1").auth_token
+    headers = {"X-Auth-Token": str(token), "Content-Type": "application/octet-stream"}
+    with Proxy(stack.cloud("cloud1").port) as proxy:
+        fault = proxy.corrupt_next("PUT", "/file$")
+        digests = []
+        for name in ("wrong", "right"):
+            made = glance.create(name)
+            url = f"{proxy.url}/v2/images/{made['id']}/file"
+            requests.put(url, data=disk.read_bytes(), headers=headers, timeout=30).raise_for_status()
+            digests.append((glance.get(made["id"]) or {})["os_hash_value"])
+        assert fault.met == 1
+        assert digests[0] != images.sha512(disk)
+        assert digests[1] == images.sha512(disk)
+
+
+def test_cloud2_lists_in_small_pages(stack: OpenStack) -> None:
+    glance = Images(stack.connect("cloud2"))
+    made = {glance.create("many")["id"] for _ in range(23)}
+    assert {one["id"] for one in glance.named("many")} == made
+    answer = stack.connect("cloud2").image.get("/images?name=many&limit=100").json()
+    assert len(answer["images"]) == 20
+    assert "next" in answer

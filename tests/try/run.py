@@ -166,3 +166,5 @@ if __name__ == "__main__":
     except HarnessError as error:
         print(f"\nNot as it should be: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
