@@ -50,6 +50,7 @@ connection = sqlite:///{folder}/glance.db
 default_backend = local
 [local]
 filesystem_store_datadir = {folder}/images
+filesystem_thin_provisioning = true
 [os_glance_staging_store]
 filesystem_store_datadir = {folder}/staging
 [os_glance_tasks_store]
