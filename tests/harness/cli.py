@@ -119,7 +119,8 @@ class Client:
         """Enqueues uploads of a file, one a cloud; the job ids in the clouds' order."""
         words = ["upload", "--name", name, "--arch", arch, "--cloud", cloud, "--file", file, "--keep", str(keep), *more]
         done = self.run(*words, "--json", *(["--wait"] if wait else []), code=code, seconds=seconds)
-        jobs = {job["cloud"]: job["id"] for job in done.json()["jobs"]}
+        # With --wait the children are listed as well.
+        jobs = {job["cloud"]: job["id"] for job in done.json()["jobs"] if job["kind"] == "upload"}
         return [jobs[one] for one in cloud.split(",")]
 
     def latest(self, name: str, *more: str, cloud: str = "cloud1") -> str:
