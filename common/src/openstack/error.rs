@@ -1,0 +1,199 @@
+//! The one place where what a cloud answered, or did not answer, becomes a typed error.
+
+use std::error::Error;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::StatusCode;
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+
+use super::message;
+
+/// The message of a call that took too long; it is not repeated at once.
+pub(super) const TIMED_OUT: &str = "timed out";
+
+/// The longest wait that is believed of a `Retry-After` header.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A call to a cloud that failed. The text is a fragment that reads well after "failed to", and holds no
+/// secret: no token, no password, no query string.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{operation} on cloud {cloud}: {}{message}{}{}",
+    status.map(|status| format!("status {status}: ")).unwrap_or_default(),
+    hint(*kind),
+    request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default()
+)]
+pub struct CloudError {
+    /// What the caller should do about it.
+    pub kind: CloudErrorKind,
+    /// The cloud's name in `clouds.yaml`.
+    pub cloud: String,
+    /// Method and path, such as `PUT /v2/images/ID/file`, without the query.
+    pub operation: String,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// What the cloud said, without markup and secrets, at most 500 characters.
+    pub message: String,
+    /// The cloud's own id of the request (`x-openstack-request-id`), for its operators.
+    pub request_id: Option<String>,
+    /// How long the cloud asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// Errors of clouds, sorted by what the caller does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloudErrorKind {
+    /// No answer: connection, name, TLS, reset or time-out. A call that changes something may have worked.
+    Unreachable,
+    /// 5xx. A call that changes something may have worked.
+    Server,
+    /// 429, or a quota is used up (403, 409 or 413 whose text says so): later, not an error of the request.
+    Busy,
+    /// 404.
+    NotFound,
+    /// 410, such as an image that was deleted during its upload.
+    Gone,
+    /// 409.
+    Conflict,
+    /// 403.
+    Forbidden,
+    /// Keystone refused to give a token, or a service refused a fresh one.
+    Credentials,
+    /// 400, 413 without a quota, 415 and other 4xx: the same request will never work.
+    Rejected,
+    /// The answer is not what the API reference says.
+    Protocol,
+    /// Our own configuration: no such endpoint in the catalog, an unreadable CA file.
+    Config,
+}
+
+/// What to do next, where the message of the cloud does not say.
+fn hint(kind: CloudErrorKind) -> &'static str {
+    match kind {
+        CloudErrorKind::Unreachable => "; check the address, the network and the proxy",
+        CloudErrorKind::Credentials => "; check this cloud's auth section in clouds.yaml",
+        CloudErrorKind::Forbidden => "; check the roles of this user in its project",
+        CloudErrorKind::Protocol => "; check that the endpoint is the OpenStack API itself",
+        CloudErrorKind::Server
+        | CloudErrorKind::Busy
+        | CloudErrorKind::NotFound
+        | CloudErrorKind::Gone
+        | CloudErrorKind::Conflict
+        | CloudErrorKind::Rejected
+        | CloudErrorKind::Config => "",
+    }
+}
+
+/// Where an error happened: the cloud and the call.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) cloud: String,
+    pub(crate) operation: String,
+}
+
+impl Place {
+    /// An error without an answer.
+    pub(crate) fn error(&self, kind: CloudErrorKind, message: impl Into<String>) -> CloudError {
+        CloudError {
+            kind,
+            cloud: self.cloud.clone(),
+            operation: self.operation.clone(),
+            status: None,
+            message: message.into(),
+            request_id: None,
+            retry_after: None,
+        }
+    }
+
+    /// A connection that failed. The text is that of the innermost cause, which is the one that helps.
+    pub(crate) fn transport(&self, error: &reqwest::Error) -> CloudError {
+        if error.is_builder() {
+            return self.error(CloudErrorKind::Config, message::bounded(&innermost(error)));
+        }
+        let text = if error.is_timeout() { TIMED_OUT.to_owned() } else { innermost(error) };
+        self.error(CloudErrorKind::Unreachable, message::bounded(&text))
+    }
+
+    /// An answer that is an error by its status. `body` may be cut short; `secrets` are blotted out.
+    pub(crate) fn answer(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> CloudError {
+        let mut text = message::from_body(body, secrets);
+        if text.is_empty() {
+            text = status.canonical_reason().unwrap_or("no reason given").to_lowercase();
+        }
+        CloudError {
+            kind: kind_of(status.as_u16(), &text),
+            cloud: self.cloud.clone(),
+            operation: self.operation.clone(),
+            status: Some(status.as_u16()),
+            message: text,
+            request_id: request_id(headers),
+            retry_after: retry_after(headers),
+        }
+    }
+}
+
+/// The table of statuses. Everything else in this crate goes by the kind.
+fn kind_of(status: u16, message: &str) -> CloudErrorKind {
+    match status {
+        403 | 409 | 413 if names_a_quota(message) => CloudErrorKind::Busy,
+        401 => CloudErrorKind::Credentials,
+        403 => CloudErrorKind::Forbidden,
+        404 => CloudErrorKind::NotFound,
+        409 => CloudErrorKind::Conflict,
+        410 => CloudErrorKind::Gone,
+        429 => CloudErrorKind::Busy,
+        408 => CloudErrorKind::Unreachable,
+        400..=499 => CloudErrorKind::Rejected,
+        500..=599 => CloudErrorKind::Server,
+        _ => CloudErrorKind::Protocol,
+    }
+}
+
+/// Glance says "storage quota" (413) and, with unified limits, "is over limit of" (413); Nova says "Quota
+/// exceeded" (403); Neutron too (409). A size cap of Glance says neither.
+fn names_a_quota(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("quota") || message.contains("over limit")
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    // Only the outermost error knows the address, whose query may be a secret.
+    if std::ptr::addr_eq(cause, error) { "the connection failed".to_owned() } else { cause.to_string() }
+}
+
+/// The cloud's own id of a request. Nova's older name is the second.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<String> {
+    ["x-openstack-request-id", "x-compute-request-id"].into_iter().find_map(|name| {
+        let value = headers.get(HeaderName::from_static(name))?.to_str().ok()?;
+        let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        (plain && value.len() <= 64).then(|| value.to_owned())
+    })
+}
+
+/// The server's clock, from the `Date` header.
+pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    parse_date(headers.get(DATE)?.to_str().ok()?)
+}
+
+fn parse_date(text: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
+}
+
+/// `Retry-After`: seconds, or a date, which is held against the `Date` of the same answer.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = parse_date(text)?.duration_since(date(headers)?);
+            Duration::try_from(until).unwrap_or(Duration::ZERO)
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}

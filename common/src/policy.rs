@@ -1,0 +1,149 @@
+//! What a message may ask of a worker beyond its own options: a YAML file, all of whose keys have a default.
+
+use std::path::Path;
+use std::time::Duration;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use crate::job::Visibility;
+use crate::yaml;
+
+/// The commented default, which is also the reference.
+pub const DEFAULT: &str = include_str!("policy.yaml");
+
+/// What a message may ask.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Clouds that jobs may act on.
+    pub clouds: Globs,
+    /// Image names that jobs may use.
+    pub names: Globs,
+    /// Names whose unstamped images prune may count and delete.
+    pub adopt: Globs,
+    /// Visibilities that an image may be given.
+    pub visibilities: Vec<Visibility>,
+    /// Clouds that images may be copied from.
+    pub copy_from: Globs,
+    /// How long a leftover of ours lies untouched before it is removed.
+    pub leftover_grace: Duration,
+}
+
+/// Shell patterns of which one must fit.
+#[derive(Clone, Debug, Default)]
+pub struct Globs {
+    set: GlobSet,
+}
+
+/// A policy file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The file cannot be read.
+    #[error("cannot read the policy {path}: {source}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no policy.
+    #[error("policy {path}: {reason}")]
+    Content {
+        /// Which file.
+        path: String,
+        /// What is wrong and where.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Text {
+    clouds: Vec<String>,
+    names: Vec<String>,
+    adopt: Vec<String>,
+    visibilities: Vec<Visibility>,
+    copy_from: Vec<String>,
+    leftover_grace: String,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        let any = || vec!["*".to_owned()];
+        Text {
+            clouds: any(),
+            names: any(),
+            adopt: Vec::new(),
+            visibilities: vec![Visibility::Private, Visibility::Shared],
+            copy_from: any(),
+            leftover_grace: "24h".to_owned(),
+        }
+    }
+}
+
+impl Policy {
+    /// The policy in `path`, or the default.
+    ///
+    /// # Errors
+    /// [`PolicyError`] names the file and what is wrong with it.
+    pub fn load(path: Option<&Path>) -> Result<Policy, PolicyError> {
+        let Some(path) = path else { return Policy::parse("default", DEFAULT) };
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Read { path: shown.clone(), source })?;
+        Policy::parse(&shown, &text)
+    }
+
+    fn parse(path: &str, text: &str) -> Result<Policy, PolicyError> {
+        let wrong = |reason: String| PolicyError::Content { path: path.to_owned(), reason };
+        let text: Text = yaml::parse(text).map_err(|error| wrong(error.to_string()))?;
+        let globs = |field: &str, words: &[String]| Globs::new(words).map_err(|error| wrong(format!("{field}: {error}")));
+        let grace: SignedDuration =
+            text.leftover_grace.parse().map_err(|error| wrong(format!("leftover_grace: {error}; write for example 24h")))?;
+        Ok(Policy {
+            clouds: globs("clouds", &text.clouds)?,
+            names: globs("names", &text.names)?,
+            adopt: globs("adopt", &text.adopt)?,
+            copy_from: globs("copy_from", &text.copy_from)?,
+            visibilities: text.visibilities,
+            leftover_grace: Duration::try_from(grace).map_err(|_| wrong("leftover_grace: may not be negative".to_owned()))?,
+        })
+    }
+}
+
+impl Globs {
+    /// The patterns in `words`.
+    ///
+    /// # Errors
+    /// A word that is no pattern.
+    pub fn new(words: &[String]) -> Result<Globs, globset::Error> {
+        let mut builder = GlobSetBuilder::new();
+        for word in words {
+            builder.add(Glob::new(word)?);
+        }
+        Ok(Globs { set: builder.build()? })
+    }
+
+    /// Whether one of them fits.
+    pub fn fits(&self, word: &str) -> bool {
+        self.set.is_match(word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_says_what_the_defaults_are() {
+        let (shipped, default) = (Policy::load(None).unwrap(), Policy::parse("empty", "{}").unwrap());
+        assert_eq!(format!("{shipped:?}"), format!("{default:?}"));
+        assert!(!shipped.adopt.fits("anything") && shipped.names.fits("a/b c"));
+    }
+
+    #[test]
+    fn a_wrong_key_is_named() {
+        let error = Policy::parse("p.yaml", "nmaes: ['*']").unwrap_err().to_string();
+        assert!(error.contains("p.yaml") && error.contains("nmaes"), "{error}");
+    }
+}

@@ -1,0 +1,98 @@
+//! What an operator sees.
+
+use std::time::Duration;
+
+use super::*;
+use crate::queue::{Burial, Depth};
+
+async fn bury(backend: &Backend, payload: &str, burial: Burial) {
+    publish(backend, LANE, &[payload]).await;
+    let mut new = consume(backend, Tap::New(LANE), 1).await;
+    settle(take(&mut new).await, Verdict::Bury(burial)).await;
+}
+
+/// A buried job keeps its message, its counts, and every word about why.
+pub async fn the_dead_tell_why(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    publish(&backend, LANE, &["first"]).await;
+    let mut new = consume(&backend, Tap::New(LANE), 1).await;
+    let mut started = consume(&backend, Tap::Started(LANE), 1).await;
+    settle(take(&mut new).await, Verdict::Retry { after: Duration::ZERO, error: "no".to_owned() }).await;
+    let burial = Burial {
+        reason: "spec.keep: not 0".to_owned(),
+        field: Some("spec.keep".to_owned()),
+        error: Some("größer".to_owned()),
+        request_id: Some("req-1".to_owned()),
+        worker: Some("host/7".to_owned()),
+    };
+    settle(take(&mut started).await, Verdict::Bury(burial.clone())).await;
+    drop((new, started));
+    bury(&backend, "second", Burial::default()).await;
+
+    let dead = backend.desk.dead().await.unwrap();
+    assert_eq!(dead.len(), 2);
+    assert_eq!((dead[0].payload.as_slice(), dead[0].attempts, &dead[0].burial), (b"first".as_slice(), 1, &burial));
+    assert_eq!((dead[1].payload.as_slice(), dead[1].attempts), (b"second".as_slice(), 0));
+    for dead in &dead {
+        assert!(dead.first_at.unwrap() <= dead.last_at.unwrap(), "{dead:?}");
+    }
+}
+
+/// However often one looks, from however many places at once, the dead stay and stay the same.
+pub async fn looking_at_the_dead_changes_nothing(harness: &dyn Harness) {
+    let (left, right) = (harness.open().await, harness.open().await);
+    for payload in ["one", "two", "three"] {
+        bury(&left, payload, Burial { reason: payload.to_owned(), ..Burial::default() }).await;
+    }
+    let before = left.desk.dead().await.unwrap();
+    assert_eq!(before.len(), 3);
+    for _ in 0..20 {
+        let (here, there) = tokio::join!(left.desk.dead(), right.desk.dead());
+        assert_eq!(here.unwrap(), before);
+        assert_eq!(there.unwrap(), before);
+    }
+    drop((left, right));
+    assert_eq!(harness.open().await.desk.dead().await.unwrap(), before);
+}
+
+/// Every job lies in one place, and the places have the names of the contract.
+pub async fn depths_add_up(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    let prune = Lane { kind: Kind::Prune, arch: None };
+    publish(&backend, prune, &["a", "b"]).await;
+    publish(&backend, LANE, &["waits", "dies", "goes on"]).await;
+    let mut new = consume(&backend, Tap::New(LANE), 3).await;
+    let deliveries = [take(&mut new).await, take(&mut new).await, take(&mut new).await];
+    let verdicts = [
+        Verdict::Release { after: Duration::from_secs(60) },
+        Verdict::Bury(Burial::default()),
+        Verdict::Continue { payload: b"went on".to_vec(), after: Duration::ZERO },
+    ];
+    for (delivery, verdict) in deliveries.into_iter().zip(verdicts) {
+        settle(delivery, verdict).await;
+    }
+    let look = async || backend.desk.depths().await.unwrap();
+    let fits = |rows: &Vec<Depth>| {
+        ready(rows, ".prune.any") == 2
+            && ready(rows, ".upload.amd64") == 0
+            && ready(rows, ".upload.amd64.started") == 1
+            && ready(rows, ".wait") == 1
+            && ready(rows, ".lost") == 0
+            && ready(rows, ".dead") == 1
+            && rows.iter().map(|row| row.ready).sum::<u64>() == 5
+            && consumers(rows) == 1
+    };
+    eventually("two new, one started, one waiting, one dead, one consumer", look, fits).await;
+    new.stop().await.unwrap();
+    eventually("no consumer after its stop", look, |rows| consumers(rows) == 0).await;
+}
+
+/// What lies in the queues of this name; the rungs of a ladder count as one.
+fn ready(rows: &[Depth], name: &str) -> u64 {
+    let is_it = |row: &&Depth| row.queue.ends_with(name) || name == ".wait" && row.queue.contains(".wait.");
+    rows.iter().filter(is_it).map(|row| row.ready).sum()
+}
+
+fn consumers(rows: &[Depth]) -> u64 {
+    rows.iter().map(|row| row.consumers).sum()
+}

@@ -1,0 +1,127 @@
+//! What travels beside a message: counts, in headers of our own. A republished message carries these alone; copying the
+//! broker's `x-death` would make it vanish at the next dead-lettering.
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString};
+
+use super::topology::{DELIVERY_LIMIT, short};
+use crate::queue::{Burial, Counts};
+
+const ATTEMPT: &str = "x-imagewright-attempt";
+const STARTS: &str = "x-imagewright-starts";
+const FIRST_AT: &str = "x-imagewright-first-at";
+const LAST_AT: &str = "x-imagewright-last-at";
+const LAST_ERROR: &str = "x-imagewright-error";
+const DUE: &str = "x-imagewright-due";
+const BURIAL: &str = "x-imagewright-burial";
+
+/// Longest text put in a header, in characters; a frame must hold all headers.
+const TEXT_MAX: usize = 2000;
+
+/// Properties of a message of ours.
+pub(super) fn properties(id: &str, counts: &Counts) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(short(ATTEMPT), AMQPValue::LongUInt(counts.attempt));
+    headers.insert(short(STARTS), AMQPValue::LongUInt(counts.crashes));
+    if let Some(at) = counts.first_at {
+        headers.insert(short(FIRST_AT), AMQPValue::LongLongInt(at.as_millisecond()));
+    }
+    if let Some(error) = &counts.last_error {
+        headers.insert(short(LAST_ERROR), words(error));
+    }
+    BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type(short("application/json"))
+        .with_message_id(short(id))
+        .with_headers(headers)
+}
+
+/// The same, not before `due`.
+pub(super) fn with_due(properties: BasicProperties, due: Timestamp) -> BasicProperties {
+    with(properties, DUE, AMQPValue::LongLongInt(due.as_millisecond()))
+}
+
+/// The same, buried now.
+pub(super) fn with_burial(properties: BasicProperties, burial: &Burial) -> BasicProperties {
+    let text = serde_json::to_string(burial).unwrap_or_default();
+    let properties = with(properties, BURIAL, AMQPValue::LongString(LongString::from(text)));
+    with(properties, LAST_AT, AMQPValue::LongLongInt(Timestamp::now().as_millisecond()))
+}
+
+fn with(properties: BasicProperties, name: &str, value: AMQPValue) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    headers.insert(short(name), value);
+    properties.with_headers(headers)
+}
+
+fn words(text: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(text.chars().take(TEXT_MAX).collect::<String>()))
+}
+
+/// What the headers of a delivery say. The broker counts crashes itself, beside ours.
+pub(super) fn counts(properties: &BasicProperties) -> Counts {
+    let given_up = string(properties, "x-first-death-reason").is_some_and(|reason| reason == "delivery_limit");
+    let by_broker = if given_up { DELIVERY_LIMIT } else { number(properties, "x-delivery-count") };
+    let crashes = number(properties, STARTS).saturating_add(by_broker);
+    Counts {
+        attempt: narrow(number(properties, ATTEMPT)),
+        crashes: narrow(crashes),
+        first_at: Some(time(properties, FIRST_AT).unwrap_or_else(Timestamp::now)),
+        last_error: string(properties, LAST_ERROR),
+    }
+}
+
+pub(super) fn due(properties: &BasicProperties) -> Option<Timestamp> {
+    time(properties, DUE)
+}
+
+pub(super) fn last_at(properties: &BasicProperties) -> Option<Timestamp> {
+    time(properties, LAST_AT)
+}
+
+/// Why a message is dead; one that we did not bury has only the headers of whoever did.
+pub(super) fn burial(properties: &BasicProperties) -> Burial {
+    string(properties, BURIAL)
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_else(|| Burial { reason: "put here by another program".to_owned(), ..Burial::default() })
+}
+
+pub(super) fn message_id(properties: &BasicProperties) -> String {
+    properties.message_id().as_ref().map_or_else(String::new, |id| id.as_str().to_owned())
+}
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties.headers().as_ref()?.inner().get(name)
+}
+
+fn time(properties: &BasicProperties, name: &str) -> Option<Timestamp> {
+    header(properties, name)?;
+    Timestamp::from_millisecond(number(properties, name)).ok()
+}
+
+fn string(properties: &BasicProperties, name: &str) -> Option<String> {
+    match header(properties, name)? {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+fn narrow(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+}
+
+/// An integer header of whatever width; foreign clients choose their own.
+fn number(properties: &BasicProperties, name: &str) -> i64 {
+    match header(properties, name) {
+        Some(AMQPValue::ShortShortInt(n)) => i64::from(*n),
+        Some(AMQPValue::ShortShortUInt(n)) => i64::from(*n),
+        Some(AMQPValue::ShortInt(n)) => i64::from(*n),
+        Some(AMQPValue::ShortUInt(n)) => i64::from(*n),
+        Some(AMQPValue::LongInt(n)) => i64::from(*n),
+        Some(AMQPValue::LongUInt(n)) => i64::from(*n),
+        Some(AMQPValue::LongLongInt(n)) => *n,
+        _ => 0,
+    }
+}

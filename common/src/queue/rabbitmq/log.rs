@@ -1,0 +1,201 @@
+//! The log of transitions is a stream; progress goes to an exchange, for whoever listens.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel};
+use uuid::Uuid;
+
+use super::link::{Link, rpc};
+use super::publisher::{Publisher, To};
+use super::topology::{Names, short};
+use crate::event::Event;
+use crate::queue::{Log, QueueError, Reader, Until};
+
+/// Marks the end of the log as it was when a reader came: everything confirmed before lies before its mark.
+const MARK: &str = "x-imagewright-mark";
+
+/// Messages sent ahead to a reader.
+const READ_AHEAD: u16 = 500;
+
+/// The broker finds a time only to the chunk, and clocks differ a little: begin this much earlier.
+const SLACK_S: i64 = 60;
+
+pub(super) struct RabbitLog {
+    names: Arc<Names>,
+    publisher: Arc<Publisher>,
+    link: Arc<Link>,
+}
+
+impl RabbitLog {
+    pub(super) fn new(names: Arc<Names>, publisher: Arc<Publisher>, link: Arc<Link>) -> RabbitLog {
+        RabbitLog { names, publisher, link }
+    }
+
+    async fn mark(&self) -> Result<String, QueueError> {
+        let mark = Uuid::new_v4().to_string();
+        let mut headers = FieldTable::default();
+        headers.insert(short(MARK), AMQPValue::LongString(mark.as_str().into()));
+        let properties = BasicProperties::default().with_headers(headers);
+        self.publisher.publish(&To::queue(self.names.log()), b"", &properties).await?;
+        Ok(mark)
+    }
+}
+
+#[async_trait]
+impl Log for RabbitLog {
+    async fn append(&self, event: &Event) -> Result<(), QueueError> {
+        let payload = encode(event)?;
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type(short("application/json"))
+            .with_message_id(short(&event.id));
+        self.publisher.publish(&To::queue(self.names.log()), &payload, &properties).await?;
+        self.announce(event).await;
+        Ok(())
+    }
+
+    async fn announce(&self, event: &Event) {
+        let Ok(payload) = encode(event) else { return };
+        let key = format!("event.{}.{}", event.kind.as_deref().unwrap_or("unknown"), event.what.word());
+        let to = To { exchange: self.names.events(), key: short(&key) };
+        let properties = BasicProperties::default().with_content_type(short("application/json"));
+        if let Err(error) = self.publisher.announce(&to, &payload, properties).await {
+            tracing::debug!(%error, "nobody was told");
+        }
+    }
+
+    async fn read(&self, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
+        let mark = match until {
+            Until::Now => Some(self.mark().await?),
+            Until::Forever => None,
+        };
+        let from = AMQPValue::Timestamp(u64::try_from(since.as_second().saturating_sub(SLACK_S)).unwrap_or(0));
+        let mut reader =
+            LogReader { names: self.names.clone(), link: self.link.clone(), since, from, mark, open: None, taken: None };
+        reader.open().await?;
+        Ok(Box::new(reader))
+    }
+}
+
+fn encode(event: &Event) -> Result<Vec<u8>, QueueError> {
+    serde_json::to_vec(event).map_err(|error| QueueError::Refused(format!("event is not JSON: {error}")))
+}
+
+struct LogReader {
+    names: Arc<Names>,
+    link: Arc<Link>,
+    since: Timestamp,
+    from: AMQPValue,
+    mark: Option<String>,
+    open: Option<Subscriptions>,
+    /// Sorted out but not handed on: [`Reader::next`] may be cancelled while it acknowledges.
+    taken: Option<Taken>,
+}
+
+struct Subscriptions {
+    log: lapin::Consumer,
+    /// Only for readers that stay.
+    progress: Option<lapin::Consumer>,
+}
+
+impl LogReader {
+    async fn open(&mut self) -> Result<(), QueueError> {
+        if self.open.is_none() {
+            self.open = Some(self.link.patiently(|| self.subscribe()).await?);
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self) -> Result<Subscriptions, QueueError> {
+        let channel = self.link.channel().await?;
+        let progress = if self.mark.is_none() { Some(progress(&channel, &self.names).await?) } else { None };
+        Ok(Subscriptions { log: stream(&channel, self.names.log(), self.from.clone()).await?, progress })
+    }
+
+    /// Sort out one message: an event to hand on, the end, or neither.
+    fn sort(&mut self, message: &Delivery) -> Taken {
+        if let Some(AMQPValue::LongLongInt(offset)) = header(message, "x-stream-offset") {
+            self.from = AMQPValue::LongLongInt(offset.saturating_add(1));
+        }
+        if let Some(AMQPValue::LongString(mark)) = header(message, MARK) {
+            let ours = self.mark.as_ref().is_some_and(|own| own.as_bytes() == mark.as_bytes());
+            return if ours { Taken::End } else { Taken::Nothing };
+        }
+        match serde_json::from_slice::<Event>(&message.data) {
+            Ok(event) if event.at < self.since => Taken::Nothing,
+            Ok(event) => Taken::Event(Box::new(event)),
+            Err(error) => {
+                tracing::debug!(%error, "an entry of the log that this version does not know");
+                Taken::Nothing
+            }
+        }
+    }
+}
+
+enum Taken {
+    Event(Box<Event>),
+    Nothing,
+    End,
+}
+
+#[async_trait]
+impl Reader for LogReader {
+    async fn next(&mut self) -> Result<Option<Event>, QueueError> {
+        loop {
+            match self.taken.take() {
+                Some(Taken::Event(event)) => return Ok(Some(*event)),
+                Some(Taken::End) => {
+                    self.taken = Some(Taken::End);
+                    self.open = None;
+                    return Ok(None);
+                }
+                Some(Taken::Nothing) | None => {}
+            }
+            self.open().await?;
+            let Some(open) = self.open.as_mut() else { continue };
+            let message = match open.progress.as_mut() {
+                None => open.log.next().await,
+                Some(progress) => tokio::select! {
+                    message = open.log.next() => message,
+                    message = progress.next() => message,
+                },
+            };
+            let Some(Ok(message)) = message else {
+                tracing::debug!("reading of the log broke off; going on where it was");
+                self.open = None;
+                continue;
+            };
+            self.taken = Some(self.sort(&message));
+            let credited = message.acker.ack(BasicAckOptions::default()).await;
+            tracing::trace!(?credited, "credit to the broker");
+        }
+    }
+}
+
+fn header<'a>(message: &'a Delivery, name: &str) -> Option<&'a AMQPValue> {
+    message.properties.headers().as_ref()?.inner().get(name)
+}
+
+async fn stream(channel: &Channel, queue: ShortString, from: AMQPValue) -> Result<lapin::Consumer, QueueError> {
+    rpc("basic.qos", channel.basic_qos(READ_AHEAD, BasicQosOptions::default())).await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert(short("x-stream-offset"), from);
+    let options = BasicConsumeOptions::default();
+    rpc("read the log", channel.basic_consume(queue, ShortString::default(), options, arguments)).await
+}
+
+async fn progress(channel: &Channel, names: &Names) -> Result<lapin::Consumer, QueueError> {
+    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = rpc("listen for progress", channel.queue_declare(ShortString::default(), own, FieldTable::default())).await?;
+    let name = queue.name().clone();
+    let key = short("event.*.progress");
+    rpc("listen for progress", channel.queue_bind(name.clone(), names.events(), key, QueueBindOptions::default(), FieldTable::default())).await?;
+    let options = BasicConsumeOptions::default();
+    rpc("listen for progress", channel.basic_consume(name, ShortString::default(), options, FieldTable::default())).await
+}

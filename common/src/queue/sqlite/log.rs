@@ -1,0 +1,229 @@
+//! The log of transitions. Progress lies in the same table, marked as passing: so a follower sees both in the order in
+//! which they were said, and whoever reads later sees none of it.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, Transaction, named_params, params};
+use tokio::sync::watch;
+
+use super::keeper::write_now;
+use super::pulse::Order;
+use super::{Handle, Store, jobs};
+use crate::event::Event;
+use crate::queue::{Log, QueueError, Reader, Until};
+
+/// How long the log is kept, counted back from its newest event.
+const RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// The log is trimmed when it is opened and each time this many events were appended.
+const TRIM_EVERY: usize = 10_000;
+
+/// Progress is dropped after one to two of these.
+const PASSING: Duration = Duration::from_secs(60);
+
+/// Events read at once.
+const PAGE: u32 = 500;
+
+/// One event as it is kept.
+pub(super) struct Line {
+    namespace: String,
+    at_ns: i64,
+    passing: bool,
+    event: String,
+}
+
+impl Line {
+    fn of(namespace: &str, event: &Event, passing: bool) -> Result<Line, serde_json::Error> {
+        let (namespace, at_ns) = (namespace.to_owned(), jobs::nanoseconds(event.at));
+        Ok(Line { namespace, at_ns, passing, event: serde_json::to_string(event)? })
+    }
+
+    pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        tx.prepare_cached("INSERT INTO log (namespace, at_ns, passing, event) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![self.namespace, self.at_ns, self.passing, self.event])
+            .map(drop)
+    }
+}
+
+#[async_trait]
+impl Log for Handle {
+    async fn append(&self, event: &Event) -> Result<(), QueueError> {
+        let store = &self.0;
+        let line = Line::of(&store.namespace, event, false)
+            .map_err(|error| QueueError::Refused(format!("an event that is no JSON: {error}")))?;
+        store.writer.write(move |tx| line.write(tx)).await?;
+        store.kick();
+        if store.appended.fetch_add(1, Ordering::Relaxed) % TRIM_EVERY == TRIM_EVERY - 1
+            && let Err(error) = trim(store).await
+        {
+            tracing::warn!(%error, "the log could not be trimmed");
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, event: &Event) {
+        if let Ok(line) = Line::of(&self.0.namespace, event, true) {
+            self.0.order(Order::Say(line));
+        }
+    }
+
+    async fn read(&self, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
+        let store = self.0.clone();
+        let follows = match until {
+            Until::Now => None,
+            Until::Forever => Some(Follower::new(&store)),
+        };
+        let namespace = store.namespace.clone();
+        let end = store.reader.read(last).await?;
+        let since_ns = jobs::nanoseconds(since);
+        let first = move |tx: &Transaction<'_>| {
+            tx.prepare_cached("SELECT min(seq) FROM log WHERE namespace = ?1 AND at_ns >= ?2")?
+                .query_row(params![namespace, since_ns], |row| row.get::<_, Option<i64>>(0))
+        };
+        let after = store.reader.read(first).await?.map_or(end, |first| (first - 1).min(end));
+        Ok(Box::new(LogReader { store, follows, since_ns, end, after, page: VecDeque::new() }))
+    }
+}
+
+fn last(tx: &Transaction<'_>) -> rusqlite::Result<i64> {
+    tx.query_row("SELECT coalesce(max(seq), 0) FROM log", [], |row| row.get(0))
+}
+
+/// Counts itself while it lives, so that the watcher knows it is needed.
+struct Follower {
+    store: Arc<Store>,
+    changes: watch::Receiver<()>,
+}
+
+impl Follower {
+    fn new(store: &Arc<Store>) -> Follower {
+        store.followers.fetch_add(1, Ordering::Relaxed);
+        store.kick();
+        Follower { store: store.clone(), changes: store.changes.subscribe() }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.store.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct LogReader {
+    store: Arc<Store>,
+    follows: Option<Follower>,
+    since_ns: i64,
+    /// The end of the log when this reader was opened; progress said before is not for it.
+    end: i64,
+    /// The last line read.
+    after: i64,
+    page: VecDeque<Option<Event>>,
+}
+
+impl LogReader {
+    /// Read on; returns whether there was something.
+    async fn turn(&mut self) -> Result<bool, QueueError> {
+        let (namespace, since_ns, end, after) = (self.store.namespace.clone(), self.since_ns, self.end, self.after);
+        let until = if self.follows.is_some() { i64::MAX } else { end };
+        let look = move |tx: &Transaction<'_>| {
+            let mut query = tx.prepare_cached(
+                "SELECT seq, event FROM log
+                 WHERE namespace = :namespace AND seq > :after AND seq <= :until
+                   AND ((passing = 0 AND at_ns >= :since) OR (passing = 1 AND seq > :end))
+                 ORDER BY seq LIMIT :page",
+            )?;
+            let values = named_params! {
+                ":namespace": namespace, ":after": after, ":until": until, ":since": since_ns, ":end": end, ":page": PAGE,
+            };
+            query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<Vec<(i64, String)>>>()
+        };
+        let lines = self.store.reader.read(look).await?;
+        if let Some((seq, _)) = lines.last() {
+            self.after = *seq;
+        }
+        self.page.extend(lines.iter().map(|(_, line)| parse(line)));
+        Ok(!lines.is_empty())
+    }
+}
+
+/// A line that a later version wrote may say what this one has no word for; it is passed over.
+fn parse(line: &str) -> Option<Event> {
+    serde_json::from_str(line).inspect_err(|error| tracing::warn!(%error, "an event of the log cannot be read")).ok()
+}
+
+#[async_trait]
+impl Reader for LogReader {
+    async fn next(&mut self) -> Result<Option<Event>, QueueError> {
+        loop {
+            while let Some(event) = self.page.pop_front() {
+                if event.is_some() {
+                    return Ok(event);
+                }
+            }
+            if let Some(follows) = &mut self.follows {
+                // Before looking, so that what is written while we look wakes us.
+                follows.changes.mark_unchanged();
+            }
+            if self.turn().await? {
+                continue;
+            }
+            let Some(follows) = &mut self.follows else { return Ok(None) };
+            if follows.changes.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Drop what is older than the retention. Counted from the newest event as well as from now, so that a clock gone ahead
+/// does not empty the log.
+pub(super) async fn trim(store: &Store) -> Result<(), QueueError> {
+    let now_ns = jobs::nanoseconds(Timestamp::now());
+    let horizon = move |tx: &Transaction<'_>| {
+        let newest: Option<i64> = tx.query_row("SELECT max(at_ns) FROM log WHERE passing = 0", [], |row| row.get(0))?;
+        let horizon = newest.unwrap_or(now_ns).min(now_ns).saturating_sub(retention_ns());
+        let any = tx.query_row("SELECT EXISTS (SELECT 1 FROM log WHERE at_ns < ?1)", [horizon], |row| row.get(0))?;
+        Ok(if any { Some(horizon) } else { None })
+    };
+    if let Some(horizon) = store.reader.read(horizon).await? {
+        store.writer.write(move |tx| tx.execute("DELETE FROM log WHERE at_ns < ?1", [horizon])).await?;
+    }
+    Ok(())
+}
+
+fn retention_ns() -> i64 {
+    i64::try_from(RETENTION.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Drops progress by its place in the log, not by its time: what was there a minute ago.
+#[derive(Default)]
+pub(super) struct Trim {
+    last: Option<(Instant, i64)>,
+}
+
+impl Trim {
+    pub(super) fn is_needed(&self) -> bool {
+        self.last.is_some_and(|(_, seq)| seq > 0)
+    }
+
+    pub(super) fn tick(&mut self, path: &Path, connection: &mut Connection) {
+        if self.last.is_some_and(|(at, _)| at.elapsed() < PASSING) {
+            return;
+        }
+        let before = self.last.map_or(0, |(_, seq)| seq);
+        let trimmed = write_now(path, connection, |tx| {
+            tx.execute("DELETE FROM log WHERE passing = 1 AND seq <= ?1", params![before])?;
+            tx.query_row("SELECT coalesce(max(seq), 0) FROM log WHERE passing = 1", [], |row| row.get(0))
+        });
+        match trimmed {
+            Ok(seq) => self.last = Some((Instant::now(), seq)),
+            Err(error) => tracing::debug!(%error, "progress could not be trimmed"),
+        }
+    }
+}

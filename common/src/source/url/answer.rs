@@ -1,0 +1,114 @@
+//! What a server's answer, or the lack of one, means.
+
+use std::error::Error;
+use std::time::Duration;
+
+use jiff::fmt::rfc2822;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::StatusCode;
+
+use super::SourceError;
+use super::address::Private;
+
+/// The longest wait that a server may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A request that gave no body.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Never tried again.
+    Refused(String),
+    /// Tried again.
+    Transient {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Failure {
+    pub(super) fn transient(reason: String) -> Failure {
+        Failure::Transient { reason, retry_after: None }
+    }
+
+    /// A request that was not answered.
+    pub(super) fn of_request(error: reqwest::Error) -> Failure {
+        let error = error.without_url();
+        match private(&error) {
+            Some(private) => Failure::Refused(private.to_string()),
+            None => Failure::transient(chain(&error)),
+        }
+    }
+
+    /// Blame `field`; `hop` is how many redirects were followed before.
+    pub(super) fn of(self, field: &str, hop: usize) -> SourceError {
+        let place = if hop == 0 { String::new() } else { format!("after {hop} redirects: ") };
+        match self {
+            Failure::Refused(reason) => SourceError::Refused { field: field.to_owned(), reason: place + &reason },
+            Failure::Transient { reason, retry_after } => {
+                SourceError::Transient { reason: format!("{field}: {place}{reason}"), retry_after }
+            }
+        }
+    }
+}
+
+/// What a status other than 200 means.
+pub(super) fn judge(status: StatusCode, headers: &HeaderMap) -> Failure {
+    let passing = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+    );
+    let reason = format!("the server answered {status}");
+    if passing || status.is_server_error() {
+        Failure::Transient { reason, retry_after: retry_after(headers) }
+    } else {
+        Failure::Refused(reason)
+    }
+}
+
+/// A body that broke off.
+pub(super) fn broken(error: &reqwest::Error) -> SourceError {
+    // Its address, query string and all, is in its own text only.
+    let reason = error.source().map_or_else(|| "the body broke off".to_owned(), chain);
+    SourceError::Transient { reason: format!("the download broke off: {reason}"), retry_after: None }
+}
+
+/// Seconds, or a date, which is held against the `Date` of the same answer and never against the local clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let asked = text(RETRY_AFTER)?;
+    let date = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
+    let wait = match asked.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => Duration::try_from(date(asked)?.duration_since(date(text(DATE)?)?)).ok()?,
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+fn private<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Private> {
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// An error and what caused it, the nearest first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let this = next?;
+        next = this.source();
+        Some(this)
+    })
+}
+
+/// An error and its causes in one line, each text once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = String::new();
+    for cause in causes(error).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            let joint = if line.is_empty() { "" } else { ": " };
+            line = line + joint + &cause;
+        }
+    }
+    line
+}

@@ -1,0 +1,248 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+
+use super::super::{DigestCache, Opened};
+use super::*;
+use crate::job::DiskFormat;
+
+/// A server of plain http that answers by path, and remembers what it was asked.
+struct Server {
+    port: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn start(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, asked) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+        let log = asked.clone();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection: TcpStream = connection.unwrap();
+                let mut request = vec![0; 4096];
+                let size = connection.read(&mut request).unwrap();
+                let request = String::from_utf8_lossy(&request[..size]).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                log.lock().unwrap().push(request);
+                // The client may have gone.
+                connection.write_all(&answer(&path)).ok();
+            }
+        });
+        Server { port, asked }
+    }
+
+    fn url(&self, rest: &str) -> Url {
+        Url::parse(&format!("http://127.0.0.1:{}{rest}", self.port)).unwrap()
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 {status}\r\n{headers}\r\n").as_bytes(), body].concat()
+}
+
+fn ok(body: &[u8]) -> Vec<u8> {
+    answer("200 OK", &format!("Content-Length: {}\r\n", body.len()), body)
+}
+
+fn client(hosts: &[&str]) -> UrlClient {
+    let mut policy = UrlPolicy::new(hosts).unwrap();
+    policy.plain_http = true;
+    UrlClient::with_proxies(policy, Vec::new()).unwrap()
+}
+
+async fn failure(client: &UrlClient, url: &Url) -> SourceError {
+    match client.get(url, FIELD).await {
+        Ok(_) => panic!("taken"),
+        Err(error) => error,
+    }
+}
+
+#[track_caller]
+fn refused(error: SourceError, word: &str) {
+    let SourceError::Refused { field, reason } = error else { panic!("{error:?}") };
+    assert_eq!(field, FIELD);
+    assert!(reason.contains(word), "{reason:?} does not say {word:?}");
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+#[test]
+fn the_policy_is_exact() {
+    let policy = UrlPolicy::new(&["images.example", "files.example:8443", "[2001:db8::1]", "10.0.0.1:443"]).unwrap();
+    let allowed = ["https://IMAGES.example/a", "https://images.example.:9/a", "https://files.example:8443/", "https://[2001:db8::1]/", "https://10.0.0.1/"];
+    for text in allowed {
+        assert_eq!(policy.permits(&url(text)), Ok(Permission::Exactly), "{text}");
+    }
+    let refused = [
+        "http://images.example/", "ftp://images.example/", "https://a.images.example/", "https://images.example.evil/",
+        "https://files.example/", "https://u@images.example/", "https://:p@images.example/", "https://10.0.0.1:8443/", "file:///etc/passwd",
+    ];
+    for text in refused {
+        assert!(policy.permits(&url(text)).is_err(), "{text}");
+    }
+    let reason = policy.permits(&url("https://evil.example:1/a?token=secret")).unwrap_err();
+    assert_eq!(reason, "evil.example:1 is not a --url-host of this worker");
+    let any = UrlPolicy::new(&["*", "near.example"]).unwrap();
+    assert_eq!(any.permits(&url("https://other.example/")), Ok(Permission::Any));
+    assert_eq!(any.permits(&url("https://near.example/")), Ok(Permission::Exactly));
+    for entry in ["", "a/b", "https://a", "a?b", "u@a", "*.a", "a:x", "a/"] {
+        assert!(UrlPolicy::new(&[entry]).is_err(), "{entry:?}");
+    }
+}
+
+#[test]
+fn only_public_addresses_are_public() {
+    let private = [
+        "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.168.0.1",
+        "192.0.2.1", "198.18.0.1", "203.0.113.9", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1", "fd00::1",
+        "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2001::1", "2001:db8::1", "fec0::1",
+    ];
+    for text in private {
+        assert!(address::check(text.parse().unwrap()).is_err(), "{text}");
+    }
+    for text in ["1.1.1.1", "100.128.0.1", "172.32.0.1", "192.0.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2001:4860::8"] {
+        assert!(address::check(text.parse().unwrap()).is_ok(), "{text}");
+    }
+    let found = |list: &[&str]| list.iter().map(|ip| (ip.parse::<IpAddr>().unwrap(), 0).into()).collect::<Vec<_>>();
+    assert_eq!(address::public_only(found(&["10.0.0.1", "1.1.1.1"])).unwrap(), found(&["1.1.1.1"]));
+    assert!(address::public_only(found(&["10.0.0.1", "::1"])).is_err());
+}
+
+#[tokio::test]
+async fn a_star_reaches_no_private_address_by_literal_name_or_redirect() {
+    let server = Server::start(|_| ok(b"inner"));
+    let port = server.port;
+    let star = client(&["*"]);
+    refused(failure(&star, &server.url("/")).await, "not public");
+    for text in ["http://2130706433/", "http://0x7f.1/", "http://[::ffff:127.0.0.1]/", "http://169.254.169.254/latest"] {
+        refused(failure(&star, &url(text)).await, "not public");
+    }
+    // Resolved by the client itself, so that the refusal comes from the hook that it connects with.
+    refused(failure(&star, &url(&format!("http://localhost:{port}/"))).await, "not public");
+    assert!(server.asked.lock().unwrap().is_empty());
+    let redirecting = Server::start(move |_| answer("302 Found", &format!("Location: http://localhost:{port}/\r\n"), b""));
+    refused(failure(&client(&["127.0.0.1", "*"]), &redirecting.url("/")).await, "not public");
+    assert!(server.asked.lock().unwrap().is_empty());
+    let named = client(&["*", "localhost"]);
+    assert_eq!(named.get(&url(&format!("http://localhost:{port}/")), FIELD).await.unwrap().length, 5);
+}
+
+#[tokio::test]
+async fn a_proxy_is_nobodys_source() {
+    let policy = UrlPolicy::new(&["*"]).unwrap();
+    let names = policy::proxy_hosts(|name| (name == "https_proxy").then(|| "http://u:p@Proxy.internal:3128".to_owned()));
+    assert_eq!(names, ["proxy.internal"]);
+    let client = UrlClient::with_proxies(policy, names).unwrap();
+    refused(failure(&client, &url("https://proxy.internal/")).await, "proxy");
+    refused(failure(&client, &url("https://localhost/")).await, "not public");
+}
+
+#[tokio::test]
+async fn redirects_are_followed_five_times_and_checked() {
+    let server = Server::start(|path| match path.trim_start_matches('/').trim_end_matches("?s=secret").parse::<u32>() {
+        Ok(0) => ok(b"there"),
+        Ok(left) => answer("302 Found", &format!("Location: /{}?s=secret\r\nContent-Length: 0\r\n", left - 1), b""),
+        Err(_) => match path {
+            "/out" => answer("301 Moved", "Location: http://evil.example/?s=secret\r\n", b""),
+            "/user" => answer("307 Temporary", "Location: http://u:secret@127.0.0.1/\r\n", b""),
+            "/file" => answer("302 Found", "Location: file:///etc/secret\r\n", b""),
+            "/none" => answer("302 Found", "Content-Length: 0\r\n", b""),
+            _ => ok(b"start"),
+        },
+    });
+    let client = client(&["127.0.0.1"]);
+    assert_eq!(client.get(&server.url("/5"), FIELD).await.unwrap().length, 5);
+    let cases = [("/6", "more than 5"), ("/out", "evil.example"), ("/user", "user name"), ("/file", "scheme"), ("/none", "nowhere")];
+    for (path, word) in cases {
+        let error = failure(&client, &server.url(path)).await;
+        assert!(!error.to_string().contains("secret"), "{error}");
+        refused(error, word);
+    }
+    assert!(server.asked.lock().unwrap()[0].to_lowercase().contains("accept-encoding: identity\r\n"));
+}
+
+#[tokio::test]
+async fn answers_are_sorted_by_what_happens_next() {
+    let server = Server::start(|path| match path {
+        "/404" => answer("404 Not Found", "Content-Length: 0\r\n", b""),
+        "/403" => answer("403 Forbidden", "Content-Length: 0\r\n", b""),
+        "/410" => answer("410 Gone", "Content-Length: 0\r\n", b""),
+        "/503" => answer("503 Busy", "Retry-After: 7\r\nContent-Length: 0\r\n", b""),
+        "/429" => {
+            let dates = "Date: Mon, 23 Nov 2026 10:00:00 GMT\r\nRetry-After: Mon, 23 Nov 2026 10:01:30 GMT\r\n";
+            answer("429 Slow down", dates, b"")
+        }
+        "/chunked" => answer("200 OK", "Transfer-Encoding: chunked\r\n", b"1\r\nx\r\n0\r\n\r\n"),
+        "/close" => answer("200 OK", "Connection: close\r\n", b"x"),
+        "/empty" => ok(b""),
+        "/gzip" => answer("200 OK", "Content-Encoding: gzip\r\nContent-Length: 1\r\n", b"x"),
+        "/part" => answer("206 Partial", "Content-Length: 1\r\n", b"x"),
+        _ => Vec::new(),
+    });
+    let client = client(&["127.0.0.1"]);
+    let words = [
+        ("/404", "404"), ("/403", "403"), ("/410", "410"), ("/chunked", "Content-Length"), ("/close", "Content-Length"),
+        ("/empty", "empty"), ("/gzip", "compressed"), ("/part", "206"),
+    ];
+    for (path, word) in words {
+        refused(failure(&client, &server.url(path)).await, word);
+    }
+    for (path, seconds) in [("/503?s=secret", None), ("/503", Some(7)), ("/429", Some(90)), ("/reset?s=secret", None)] {
+        let SourceError::Transient { reason, retry_after } = failure(&client, &server.url(path)).await else { panic!("{path}") };
+        assert!(!reason.contains("secret"), "{reason}");
+        assert_eq!(retry_after, seconds.map(Duration::from_secs), "{path}: {reason}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = failure(&client, &url(&format!("http://127.0.0.1:{nobody}/?s=secret"))).await;
+    assert!(matches!(&error, SourceError::Transient { reason, .. } if !reason.contains("secret")), "{error}");
+}
+
+async fn drained(opened: Opened) -> (Vec<u8>, Result<super::super::Digests, SourceError>) {
+    let (stream, ticket) = opened.into_stream();
+    let mut stream = Box::pin(stream);
+    let mut all = Vec::new();
+    while let Some(Ok(chunk)) = stream.next().await {
+        all.extend_from_slice(&chunk);
+    }
+    (all, ticket.finish().await)
+}
+
+#[tokio::test]
+async fn the_last_byte_comes_only_if_the_digest_is_right() {
+    let content = vec![5u8; 300_000];
+    let served = content.clone();
+    let server = Server::start(move |path| match path {
+        "/short" => answer("200 OK", "Content-Length: 300000\r\n", &served[..200_000]),
+        _ => ok(&served),
+    });
+    let client = client(&["127.0.0.1"]);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("i"), &content).unwrap();
+    let file = super::super::FileRoots::open_all(&[directory.path()]).unwrap();
+    let file = file.open(directory.path().join("i").to_str().unwrap()).unwrap();
+    let file = Opened::from_file(file, DiskFormat::Auto, &DigestCache::default()).await.unwrap();
+    let sha256 = file.digest(super::super::HashAlgo::Sha256).await.unwrap();
+
+    let opened = Opened::from_url(&client, &server.url("/"), &sha256.to_uppercase(), DiskFormat::Auto).await.unwrap();
+    let (all, digests) = drained(opened).await;
+    assert_eq!(all, content);
+    assert_eq!(digests.unwrap().sha256, Some(sha256.clone()));
+
+    let opened = Opened::from_url(&client, &server.url("/"), &"0".repeat(64), DiskFormat::Raw).await.unwrap();
+    let (all, digests) = drained(opened).await;
+    assert!(all.len() < content.len());
+    let Err(SourceError::Refused { field, reason }) = digests else { panic!("{digests:?}") };
+    assert!(field == "spec.source.sha256" && reason.contains(&sha256), "{field}: {reason}");
+
+    let opened = Opened::from_url(&client, &server.url("/short"), &sha256, DiskFormat::Raw).await.unwrap();
+    let (all, digests) = drained(opened).await;
+    assert!(all.len() < content.len() && matches!(digests, Err(SourceError::Transient { .. })), "{digests:?}");
+
+    let wrong = Opened::from_url(&client, &server.url("/"), &sha256, DiskFormat::Qcow2).await;
+    assert!(matches!(wrong, Err(SourceError::Refused { field, .. }) if field == "spec.disk_format"));
+}

@@ -1,0 +1,84 @@
+//! Images on a cloud: made from a source exactly once, verified, found again, and kept to the newest few.
+//!
+//! The cloud is the only store. What we made carries a [`stamp`]; which attempt of a job an image is, its id tells
+//! ([`generation`]).
+
+pub mod generation;
+mod library;
+pub mod retention;
+pub mod revision;
+mod sources;
+pub mod stamp;
+mod transfer;
+pub mod upload;
+mod verify;
+
+use std::collections::HashMap;
+
+use tokio::sync::Mutex;
+
+use crate::job::CloudName;
+use crate::openstack::{CloudError, Clouds, ConfigError, Glance, Session};
+use crate::source::SourceError;
+pub use library::{get_latest_build_id, upload_image};
+pub use sources::{Sources, SourcesError};
+pub use transfer::Observer;
+pub use upload::{Done, Step, Upload};
+
+/// The clouds of clouds.yaml, each opened once per process.
+pub struct CloudPool {
+    clouds: Clouds,
+    open: Mutex<HashMap<String, Glance>>,
+}
+
+impl CloudPool {
+    /// Nothing is opened yet.
+    pub fn new(clouds: Clouds) -> CloudPool {
+        CloudPool { clouds, open: Mutex::new(HashMap::new()) }
+    }
+
+    /// The Glance of a cloud.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] for a cloud that is not configured, [`StoreError::Cloud`] for one that cannot be used as
+    /// configured.
+    pub async fn glance(&self, cloud: &CloudName) -> Result<Glance, StoreError> {
+        let mut open = self.open.lock().await;
+        if let Some(glance) = open.get(cloud.as_str()) {
+            return Ok(glance.clone());
+        }
+        let glance = Glance::new(Session::new(self.clouds.get(cloud.as_str())?)?);
+        open.insert(cloud.to_string(), glance.clone());
+        Ok(glance)
+    }
+
+    /// The configured clouds.
+    pub fn clouds(&self) -> &Clouds {
+        &self.clouds
+    }
+}
+
+/// Why something could not be done with an image, sorted by who can help.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The cloud is not configured, or wrongly.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cloud said no, or nothing.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// The source cannot be read or may not be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// What is asked cannot be done, however often it is tried.
+    #[error("{field}: {reason}")]
+    Rejected {
+        /// The field of the job at fault.
+        field: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It went wrong this time.
+    #[error("{0}")]
+    Transient(String),
+}

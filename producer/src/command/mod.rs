@@ -1,0 +1,28 @@
+//! The commands, one file each.
+
+pub(crate) mod dead;
+pub(crate) mod images;
+pub(crate) mod latest_build_id;
+pub(crate) mod prune;
+pub(crate) mod queues;
+pub(crate) mod schema;
+pub(crate) mod status;
+pub(crate) mod upload;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+
+/// Do what was said.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Upload(options) => upload::run(context, options).await,
+        Command::Prune(options) => prune::run(context, options).await,
+        Command::LatestBuildId(options) => latest_build_id::run(context, options).await,
+        Command::Images(options) => images::run(context, options).await,
+        Command::Status(options) => status::run(context, options).await,
+        Command::Queues(_) => queues::run(context).await,
+        Command::Dead(options) => dead::run(context, options).await,
+        Command::Schema(options) => schema::run(&options),
+    }
+}

@@ -1,0 +1,44 @@
+//! Draining: to know that nothing of ours is queued, waiting or running anywhere.
+
+use std::time::Duration;
+
+use imagewright_common::job::{Kind, Lane};
+use imagewright_common::queue::{Backend, QueueError, Until};
+use imagewright_common::status::Fold;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::sleep;
+
+/// A waiting job says so at least this often, so what is silent for longer has ended.
+const LOG_WINDOW: SignedDuration = SignedDuration::from_hours(25);
+
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Returns once our lanes are empty, and the log, read after that, shows no unfinished job of `kinds` and `archs`.
+pub(crate) async fn drained(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -> Result<(), QueueError> {
+    loop {
+        if lanes_are_empty(backend, lanes).await? && nothing_unfinished(backend, kinds, lanes).await? {
+            return Ok(());
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn lanes_are_empty(backend: &Backend, lanes: &[Lane]) -> Result<bool, QueueError> {
+    let ours = |queue: &str| {
+        queue.ends_with(".lost") || lanes.iter().any(|lane| queue.ends_with(&format!(".{lane}")) || queue.ends_with(&format!(".{lane}.started")))
+    };
+    Ok(backend.desk.depths().await?.iter().all(|depth| depth.ready == 0 || !ours(&depth.queue)))
+}
+
+async fn nothing_unfinished(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -> Result<bool, QueueError> {
+    let since = Timestamp::now().saturating_sub(LOG_WINDOW).unwrap_or(Timestamp::MIN);
+    let mut reader = backend.log.read(since, Until::Now).await?;
+    let mut fold = Fold::default();
+    while let Some(event) = reader.next().await? {
+        fold.apply(&event);
+    }
+    let ours = |kind: &str, arch: Option<&str>| {
+        kinds.iter().any(|known| known.as_str() == kind && (!known.per_arch() || lanes.iter().any(|lane| lane.kind == *known && lane.arch.map(|arch| arch.as_str()) == arch)))
+    };
+    Ok(!fold.unfinished().any(|job| job.kind.as_deref().is_some_and(|kind| ours(kind, job.arch.as_deref()))))
+}

@@ -1,0 +1,30 @@
+//! What a message may ask of this worker. Paths and addresses are checked where they are opened.
+
+use imagewright_common::job::{Message, Source, Spec};
+use imagewright_common::policy::Policy;
+use imagewright_common::wire::DecodeError;
+
+/// The first thing that `message` asks and may not.
+pub(crate) fn check(message: &Message, policy: &Policy) -> Result<(), DecodeError> {
+    let spec = &message.spec;
+    refuse_unless(policy.clouds.fits(spec.cloud().as_str()), "spec.cloud", "the policy does not allow this cloud (clouds)")?;
+    refuse_unless(policy.names.fits(spec.name().as_str()), "spec.name", "the policy does not allow this name (names)")?;
+    match spec {
+        Spec::Prune(_) => Ok(()),
+        Spec::Upload(upload) => {
+            let seen = policy.visibilities.contains(&upload.visibility);
+            refuse_unless(seen, "spec.visibility", "the policy does not allow this visibility (visibilities)")?;
+            match &upload.source {
+                Source::File(_) | Source::Url { .. } => Ok(()),
+                Source::Image(image) => {
+                    let from = policy.copy_from.fits(image.cloud.as_str());
+                    refuse_unless(from, "spec.source.image.cloud", "the policy does not allow copies from this cloud (copy_from)")
+                }
+            }
+        }
+    }
+}
+
+fn refuse_unless(allowed: bool, field: &str, reason: &str) -> Result<(), DecodeError> {
+    if allowed { Ok(()) } else { Err(DecodeError { field: field.to_owned(), reason: reason.to_owned() }) }
+}

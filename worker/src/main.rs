@@ -1,0 +1,47 @@
+//! The worker: takes jobs from the queue and does them, one bounded step at a time.
+
+mod drain;
+mod handle;
+mod history;
+mod journal;
+mod lanes;
+mod limits;
+mod options;
+mod room;
+mod run;
+mod steps;
+mod verdict;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use imagewright_common::telemetry::{self, Level};
+
+use options::Options;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let usage = error.use_stderr();
+            drop(error.print());
+            return if usage { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    if let Err(error) = telemetry::init(Level::Info, 0, options.log_format.into()) {
+        drop(writeln!(std::io::stderr(), "error: {error}"));
+        return ExitCode::from(64);
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(run::run(options));
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            ExitCode::from(70)
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The command line of the worker.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use imagewright_common::arch::Arch;
+use imagewright_common::job::Kind;
+use imagewright_common::telemetry::Format;
+
+/// Do image jobs: upload to Glance, verify, prune.
+///
+/// A worker takes jobs from the queue, as many at once as --concurrency says, until it is told to stop. Start as many
+/// workers on as many machines as you like; each may be killed at any moment.
+#[derive(Debug, Parser)]
+#[command(name = "imagewright-worker", version, after_help = "Example:\n  imagewright-worker --queue amqp://user@broker/ --queue-file /etc/imagewright/queue --file-root /srv/images\n\nThe clouds are those of clouds.yaml, found as openstacksdk finds it (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack, /etc/openstack).\nSIGTERM stops taking jobs and finishes or hands back what runs within --grace; a second one ends at once.")]
+pub(crate) struct Options {
+    /// Where jobs are queued: amqp://USER:PASSWORD@HOST/VHOST[,amqp://...], amqps://... or sqlite:PATH. By default an
+    /// embedded queue in the state directory of the user.
+    #[arg(long, env = "IMAGEWRIGHT_QUEUE", value_name = "URL", hide_env_values = true)]
+    pub(crate) queue: Option<String>,
+
+    /// A file that holds the queue's address, so that its password is not in the process list.
+    #[arg(long, env = "IMAGEWRIGHT_QUEUE_FILE", value_name = "FILE", conflicts_with = "queue")]
+    pub(crate) queue_file: Option<PathBuf>,
+
+    /// Prefix of everything on the queue; deployments with different ones do not see each other.
+    #[arg(long, env = "IMAGEWRIGHT_NAMESPACE", default_value = "imagewright", value_name = "NAME")]
+    pub(crate) namespace: String,
+
+    /// Kinds of job to take; all by default.
+    #[arg(long = "kind", env = "IMAGEWRIGHT_KIND", value_delimiter = ',', value_name = "KIND")]
+    pub(crate) kinds: Vec<Kind>,
+
+    /// Architectures to take jobs for; all by default. An upload needs no machine of its architecture.
+    #[arg(long = "arch", env = "IMAGEWRIGHT_ARCH", value_delimiter = ',', value_name = "ARCH")]
+    pub(crate) archs: Vec<Arch>,
+
+    /// Jobs at once, by kind.
+    #[arg(long, env = "IMAGEWRIGHT_CONCURRENCY", default_value = "upload=8,prune=8", value_name = "KIND=N,...")]
+    pub(crate) concurrency: Concurrency,
+
+    /// Transfers at once to one cloud.
+    #[arg(long, env = "IMAGEWRIGHT_CLOUD_TRANSFERS", default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) cloud_transfers: u16,
+
+    /// A directory that jobs may name files of; may be repeated. None: no job may.
+    #[arg(long = "file-root", env = "IMAGEWRIGHT_FILE_ROOT", value_delimiter = ',', value_name = "DIR")]
+    pub(crate) file_roots: Vec<PathBuf>,
+
+    /// A host that jobs may fetch from, or '*' for any public one; may be repeated. None: no job may.
+    #[arg(long = "url-host", env = "IMAGEWRIGHT_URL_HOST", value_delimiter = ',', value_name = "HOST")]
+    pub(crate) url_hosts: Vec<String>,
+
+    /// What else messages may ask: a YAML file. --print-policy shows the default, with comments.
+    #[arg(long, env = "IMAGEWRIGHT_POLICY", value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+
+    /// Print the default policy and exit.
+    #[arg(long)]
+    pub(crate) print_policy: bool,
+
+    /// Seconds that running work gets to finish or be handed back at SIGTERM.
+    #[arg(long, env = "IMAGEWRIGHT_GRACE", default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) grace: u64,
+
+    /// Exit once no job of these kinds and architectures is queued, waiting or running anywhere.
+    #[arg(long, env = "IMAGEWRIGHT_DRAIN")]
+    pub(crate) drain: bool,
+
+    /// Give up draining after this many seconds, with exit code 75.
+    #[arg(long, env = "IMAGEWRIGHT_DRAIN_TIMEOUT", value_name = "SECONDS", requires = "drain")]
+    pub(crate) drain_timeout: Option<u64>,
+
+    /// How log lines look, on stderr.
+    #[arg(long, env = "IMAGEWRIGHT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+impl Options {
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        if self.kinds.is_empty() { Kind::ALL.to_vec() } else { self.kinds.clone() }
+    }
+
+    pub(crate) fn archs(&self) -> Vec<Arch> {
+        if self.archs.is_empty() { Arch::ALL.to_vec() } else { self.archs.clone() }
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace)
+    }
+}
+
+/// See `--log-format`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Format {
+        match format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        }
+    }
+}
+
+/// How many jobs of each kind run at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Concurrency(BTreeMap<Kind, u16>);
+
+impl Concurrency {
+    pub(crate) fn of(&self, kind: Kind) -> u16 {
+        self.0.get(&kind).copied().unwrap_or(8)
+    }
+}
+
+impl FromStr for Concurrency {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pair = |word: &str| {
+            let (kind, count) = word.split_once('=').ok_or_else(|| format!("{word:?} is not KIND=N"))?;
+            let count = count.parse().ok().filter(|count| (1..=1000).contains(count)).ok_or_else(|| format!("{count:?} is not 1 to 1000"))?;
+            Ok((kind.parse::<Kind>().map_err(|error| error.to_string())?, count))
+        };
+        text.split(',').filter(|word| !word.is_empty()).map(pair).collect::<Result<_, String>>().map(Concurrency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn concurrency_names_what_is_wrong() {
+        assert_eq!("upload=3".parse::<Concurrency>().unwrap().of(Kind::Upload), 3);
+        assert!("upload".parse::<Concurrency>().unwrap_err().contains("KIND=N"));
+        assert!("paint=3".parse::<Concurrency>().unwrap_err().contains("paint"));
+        assert!("upload=0".parse::<Concurrency>().unwrap_err().contains("1 to 1000"));
+    }
+}

@@ -1,0 +1,198 @@
+//! From options to exit code: open everything, take jobs until told to stop, hand back what runs.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imagewright_common::job::Lane;
+use imagewright_common::openstack::Clouds;
+use imagewright_common::policy::{self, Policy};
+use imagewright_common::queue::{self, Address, Backend, Patience, QueueError};
+use imagewright_common::store::{CloudPool, Sources};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{RwLock, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::drain;
+use crate::handle::Desk;
+use crate::journal::Journal;
+use crate::lanes::Taker;
+use crate::options::Options;
+use crate::room::Room;
+use crate::steps::Tools;
+
+const OK: u8 = 0;
+const USAGE: u8 = 64;
+const UNREACHABLE: u8 = 69;
+const INTERNAL: u8 = 70;
+const DRAIN_TIMED_OUT: u8 = 75;
+
+/// How long a last word may take after the grace time.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// An error and the exit code it means.
+struct Fatal(u8, anyhow::Error);
+
+pub(crate) async fn run(options: Options) -> ExitCode {
+    if options.print_policy {
+        let printed = std::io::stdout().write_all(policy::DEFAULT.as_bytes());
+        return ExitCode::from(if printed.is_ok() { OK } else { INTERNAL });
+    }
+    match serve(options).await {
+        Ok(code) => ExitCode::from(code),
+        Err(Fatal(code, error)) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn usage(error: impl Into<anyhow::Error>) -> Fatal {
+    Fatal(USAGE, error.into())
+}
+
+async fn serve(options: Options) -> Result<u8, Fatal> {
+    let address = address(&options)?;
+    let policy = Policy::load(options.policy.as_deref()).map_err(usage)?;
+    let sources = Sources::new(&options.file_roots, &options.url_hosts).map_err(usage)?;
+    let pool = CloudPool::new(Clouds::load().map_err(usage)?);
+    let mut signals = Signals::new()?;
+    let opening = queue::open(&address, &options.namespace, "imagewright-worker", Patience::Endless);
+    let backend = tokio::select! {
+        backend = opening => backend.map_err(|error| Fatal(UNREACHABLE, error.into()))?,
+        () = signals.next() => return Ok(OK),
+    };
+    let room = Room::new(&options.concurrency, options.cloud_transfers);
+    let tools = Tools { pool, sources, policy, room, log: backend.log.clone(), namespace: options.namespace.clone() };
+    let (stop, stopping) = watch::channel(false);
+    let (hand_back, handing_back) = watch::channel(false);
+    let desk = Desk {
+        tools: Arc::new(tools),
+        queue: backend.queue.clone(),
+        journal: Journal::new(backend.log.clone()),
+        alone: RwLock::new(()),
+        hand_back: handing_back,
+    };
+    let tasks = TaskTracker::new();
+    let taker = Taker { desk: Arc::new(desk), tasks: tasks.clone(), stop: stopping };
+    let lanes: Vec<Lane> = options.kinds().into_iter().flat_map(|kind| Lane::of(kind, &options.archs())).collect();
+    let mut takers = take(&taker, &lanes);
+    tracing::info!(queue = %address, namespace = options.namespace, lanes = lanes.len(), "ready");
+
+    let code = tokio::select! {
+        () = signals.next() => OK,
+        drained = drained(&options, &backend, &lanes) => drained?,
+        broken = takers.join_next() => return Err(broken_taker(broken)),
+    };
+    tracing::info!(in_flight = tasks.len(), grace_s = options.grace, "stopping");
+    stop.send_replace(true);
+    tokio::select! {
+        () = finish(&mut takers, &tasks, &hand_back, options.grace()) => {}
+        () = signals.next() => tracing::warn!("told twice to stop; leaving at once"),
+    }
+    tracing::info!("stopped");
+    Ok(code)
+}
+
+fn address(options: &Options) -> Result<Address, Fatal> {
+    let text = match (&options.queue, &options.queue_file) {
+        (Some(queue), _) => Some(queue.clone()),
+        (None, Some(file)) => {
+            let read = std::fs::read_to_string(file);
+            Some(read.map_err(|error| usage(anyhow::anyhow!("--queue-file {}: {error}", file.display())))?.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    match text {
+        Some(text) => text.parse().map_err(usage),
+        None => Address::embedded(&|name| std::env::var(name).ok()).map_err(usage),
+    }
+}
+
+fn take(taker: &Taker, lanes: &[Lane]) -> JoinSet<Result<(), QueueError>> {
+    let mut takers = JoinSet::new();
+    for lane in lanes {
+        takers.spawn(taker.clone().new_jobs(*lane, taker.desk.tools.room.of(lane.kind)));
+        takers.spawn(taker.clone().returning_jobs(*lane));
+    }
+    takers.spawn(taker.clone().lost_jobs());
+    takers
+}
+
+/// Never returns unless draining was asked for.
+async fn drained(options: &Options, backend: &Backend, lanes: &[Lane]) -> Result<u8, Fatal> {
+    if !options.drain {
+        return std::future::pending().await;
+    }
+    let kinds = options.kinds();
+    let draining = drain::drained(backend, &kinds, lanes);
+    let result = match options.drain_timeout {
+        None => draining.await,
+        Some(seconds) => match timeout(Duration::from_secs(seconds), draining).await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::error!(seconds, "not drained in time; `imagewright status` shows what is left");
+                return Ok(DRAIN_TIMED_OUT);
+            }
+        },
+    };
+    result.map_err(|error| Fatal(UNREACHABLE, error.into()))?;
+    tracing::info!("drained");
+    Ok(OK)
+}
+
+/// Let running work end; hand back what is left when the grace time is over.
+async fn finish(
+    takers: &mut JoinSet<Result<(), QueueError>>,
+    tasks: &TaskTracker,
+    hand_back: &watch::Sender<bool>,
+    grace: Duration,
+) {
+    let work = async {
+        while let Some(taker) = takers.join_next().await {
+            tracing::debug!(?taker, "a taker ended");
+        }
+        tasks.close();
+        tasks.wait().await;
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        () = &mut work => return,
+        () = sleep(grace) => {}
+    }
+    tracing::warn!(in_flight = tasks.len(), "the grace time is over; handing back what runs");
+    hand_back.send_replace(true);
+    if timeout(LAST_WORD, work).await.is_err() {
+        tracing::warn!("not everything could be handed back; it comes back by itself");
+    }
+}
+
+fn broken_taker(broken: Option<Result<Result<(), QueueError>, tokio::task::JoinError>>) -> Fatal {
+    match broken {
+        Some(Ok(Err(error))) => Fatal(UNREACHABLE, error.into()),
+        Some(Err(error)) => Fatal(INTERNAL, error.into()),
+        Some(Ok(Ok(()))) | None => Fatal(INTERNAL, anyhow::anyhow!("a taker ended by itself")),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Fatal> {
+        let listen = |kind| signal(kind).map_err(|error| Fatal(INTERNAL, error.into()));
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Errors of the store, sorted for the verdict.
+
+use imagewright_common::openstack::{CloudError, CloudErrorKind, ConfigError};
+use imagewright_common::source::SourceError;
+use imagewright_common::store::StoreError;
+
+use crate::verdict::{Failure, Sort};
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        match error {
+            StoreError::Cloud(error) => cloud(error),
+            StoreError::Config(error @ ConfigError::UnknownCloud { .. }) => plain(Sort::UnknownCloud, format!("spec.cloud: {error}")),
+            StoreError::Config(error) => plain(Sort::Transient { after: None }, error.to_string()),
+            StoreError::Source(SourceError::Refused { field, reason }) => {
+                let error = format!("{field}: {reason}");
+                plain(Sort::Rejected { field: Some(field) }, error)
+            }
+            StoreError::Source(SourceError::Transient { reason, retry_after }) => plain(Sort::Transient { after: retry_after }, reason),
+            StoreError::Source(SourceError::Changed { reason }) => plain(Sort::Transient { after: None }, reason),
+            StoreError::Rejected { field, reason } => {
+                plain(Sort::Rejected { field: Some(field.to_owned()) }, format!("{field}: {reason}"))
+            }
+            StoreError::Transient(reason) => plain(Sort::Transient { after: None }, reason),
+        }
+    }
+}
+
+fn plain(sort: Sort, error: String) -> Failure {
+    Failure { sort, error, request_id: None }
+}
+
+pub(super) fn cloud(error: CloudError) -> Failure {
+    let after = error.retry_after;
+    let sort = match error.kind {
+        CloudErrorKind::Unreachable
+        | CloudErrorKind::Server
+        | CloudErrorKind::Protocol
+        | CloudErrorKind::Config
+        | CloudErrorKind::NotFound
+        | CloudErrorKind::Gone => Sort::Transient { after },
+        CloudErrorKind::Busy | CloudErrorKind::Conflict | CloudErrorKind::Credentials => Sort::Busy { after },
+        CloudErrorKind::Forbidden | CloudErrorKind::Rejected => Sort::Rejected { field: Some("spec".to_owned()) },
+    };
+    Failure { sort, error: error.to_string(), request_id: error.request_id }
+}

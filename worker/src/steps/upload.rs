@@ -1,0 +1,91 @@
+//! The `upload` job: as many steps as the cloud asks for, then a `prune` child.
+
+use std::sync::Arc;
+
+use imagewright_common::event::What;
+use imagewright_common::job::{Kind, Message, PruneSpec, Spec, UploadSpec, VERSION};
+use imagewright_common::store::stamp::Stamp;
+use imagewright_common::store::{Done, Observer, Step, Upload};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Tools;
+use crate::history::LogHistory;
+use crate::verdict::{Before, Ended, Failure, Sort};
+
+pub(super) async fn advance(tools: &Tools, message: &Message, spec: &UploadSpec, observer: &Arc<Observer>) -> Ended {
+    match upload(tools, message, spec, observer).advance().await {
+        Ok(Step::Done(done)) => succeeded(message, spec, done),
+        Ok(Step::Wait { after, why }) => Ended::Wait { after, why },
+        Ok(Step::TakenOver) => Ended::TakenOver,
+        Ok(Step::Gone) => gone(tools, message).await,
+        Err(error) => Ended::Failed(error.into()),
+    }
+}
+
+pub(super) async fn abandon(tools: &Tools, message: &Message, spec: &UploadSpec) {
+    if let Err(error) = upload(tools, message, spec, &Arc::default()).abandon().await {
+        tracing::warn!(job.id = %message.id, %error, "what the job had begun is left to a later prune");
+    }
+}
+
+fn upload<'a>(tools: &'a Tools, message: &Message, spec: &'a UploadSpec, observer: &Arc<Observer>) -> Upload<'a> {
+    let stamp = Stamp {
+        job: message.id,
+        kind: Kind::Upload,
+        asked_at: message.asked_at(Timestamp::now()),
+        namespace: tools.namespace.clone(),
+        arch: spec.arch,
+    };
+    Upload {
+        pool: &tools.pool,
+        sources: &tools.sources,
+        spec,
+        stamp,
+        run: message.run(),
+        observer: observer.clone(),
+        gate: &tools.room,
+    }
+}
+
+fn succeeded(message: &Message, spec: &UploadSpec, done: Done) -> Ended {
+    let Done { image, superseded } = done;
+    let prune = Message {
+        version: VERSION,
+        id: message.child_id(Kind::Prune, &spec.cloud),
+        parent: Some(message.id),
+        asked_at: message.asked_at,
+        deadline: None,
+        spec: Spec::Prune(PruneSpec { name: spec.name.clone(), cloud: spec.cloud.clone(), keep: spec.keep, arch: Some(spec.arch) }),
+        progress: None,
+    };
+    let mut result = json!({
+        "image_id": image.id,
+        "size": image.size,
+        "disk_format": image.disk_format,
+        "os_hash_algo": image.os_hash_algo,
+        "os_hash_value": image.os_hash_value,
+        "children": [prune.id],
+    });
+    if superseded && let Some(result) = result.as_object_mut() {
+        result.insert("superseded".to_owned(), true.into());
+    }
+    Ended::Succeeded { result, children: vec![prune] }
+}
+
+/// The image of this job was there and was deleted: the job ended before, and the log knows how.
+async fn gone(tools: &Tools, message: &Message) -> Ended {
+    let since = message.asked_at(Timestamp::now());
+    match LogHistory::new(tools.log.clone()).outcome(message, since).await {
+        Ok(Some(What::Failed { error, .. })) => Ended::Before(Before::Badly(error)),
+        Ok(Some(_)) => Ended::Before(Before::Well),
+        Ok(None) => Ended::Failed(Failure {
+            sort: Sort::Rejected { field: None },
+            error: "its image was deleted by somebody else before the job ended; requeue it to upload again".to_owned(),
+            request_id: None,
+        }),
+        Err(error) => {
+            Ended::Failed(Failure { sort: Sort::Transient { after: None }, error: error.to_string(), request_id: None })
+        }
+    }
+}
