@@ -33,8 +33,7 @@ impl YamlError {
 /// the text, so this is for files that hold no secrets.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| YamlError::new(&error, error.to_string()))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError::new(&error, error.to_string()))
 }
 
 /// A YAML value whose numbers are still the text that was written: `0123`, `1e5` and `1.10` are more often
@@ -83,23 +82,27 @@ enum Raw {
 }
 
 fn settle(raw: Spanned<Raw>, text: &str) -> Node {
-    let span = raw.defined.span();
+    let written = written(&raw, text);
     match raw.value {
         Raw::Null => Node::Null,
-        Raw::Bool(value) => Node::Bool(value),
+        // The YAML crate takes a single letter for a word, PyYAML does not: `y` may be a name.
+        Raw::Bool(value) => match written {
+            Some(written) if written.len() == 1 => Node::Text(written.to_owned()),
+            Some(_) | None => Node::Bool(value),
+        },
         Raw::Text(value) => Node::Text(value),
-        Raw::Number(value) => {
-            let written = span.byte_offset().zip(span.byte_len()).and_then(|(start, length)| {
-                let start = usize::try_from(start).ok()?;
-                text.get(start..start.checked_add(usize::try_from(length).ok()?)?)
-            });
-            Node::Text(written.map_or(value, |written| written.trim().to_owned()))
-        }
+        Raw::Number(value) => Node::Text(written.map_or(value, str::to_owned)),
         Raw::List(items) => Node::List(items.into_iter().map(|item| settle(item, text)).collect()),
-        Raw::Map(items) => {
-            Node::Map(items.into_iter().map(|(key, value)| (key, settle(value, text))).collect())
-        }
+        Raw::Map(items) => Node::Map(items.into_iter().map(|(key, value)| (key, settle(value, text))).collect()),
     }
+}
+
+/// How a value stands in the text, at its anchor if it is an alias.
+fn written<'a>(raw: &Spanned<Raw>, text: &'a str) -> Option<&'a str> {
+    let span = raw.defined.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
+    text.get(start..end).map(str::trim)
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -180,7 +183,9 @@ mod tests {
 
     #[test]
     fn numbers_keep_the_text_that_was_written() {
-        for written in ["0123", "1e5", "1.10", "1_000", "0x1F", "-7", "123456789012345678901234567890123456789012", ".5", "3"] {
+        for written in
+            ["0123", "1e5", "1.10", "1_000", "0x1F", "-7", "123456789012345678901234567890123456789012", ".5", "3"]
+        {
             assert_eq!(text(&format!("x: é\na: {written} # c\nb: 1")), written);
             assert_eq!(text(&format!("x: &n {written}\na: *n")), written, "through an alias");
             assert_eq!(text(&format!("x: &m {{a: {written}}}\n<<: *m")), written, "through a merge");
@@ -192,6 +197,8 @@ mod tests {
         assert_eq!(text("a: no"), "bool false");
         assert_eq!(text("a: Yes"), "bool true");
         assert_eq!(text("a: 'no'"), "no");
+        assert_eq!(text("a: n"), "n");
+        assert_eq!(text("a: [y]\na: Y"), "Y");
         assert_eq!(text("a: ~"), "null");
         assert_eq!(text("a:"), "null");
         assert_eq!(text("a: 1\na: 2"), "2");
@@ -202,7 +209,9 @@ mod tests {
 
     #[test]
     fn an_error_says_where_but_quotes_nothing() {
-        for broken in ["clouds:\n  a:\n    password: *s3cret\n", "clouds:\n  a: {password: s3cret\n", "a: b\n  s3cret: [c"] {
+        for broken in
+            ["clouds:\n  a:\n    password: *s3cret\n", "clouds:\n  a: {password: s3cret\n", "a: b\n  s3cret: [c"]
+        {
             let error = nodes(broken).err().unwrap();
             assert!(error.line > 0, "{error}");
             assert!(!error.to_string().contains("s3cret"), "{error}");

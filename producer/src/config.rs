@@ -120,7 +120,11 @@ fn with_defaults(command: Command, above: &Table, own: &Table) -> Result<Command
             return arg;
         };
         match texts(value) {
-            Some(texts) => arg.required(false).hide_default_value(true).default_values(texts),
+            Some(texts) => {
+                let is_word = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+                let arg = arg.required(false).default_values(texts);
+                if is_word { arg.hide_default_value(true) } else { arg }
+            }
             None => {
                 wrong = arg.get_long().map(str::to_owned);
                 arg

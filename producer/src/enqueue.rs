@@ -15,6 +15,7 @@ use crate::{follow, report, time};
 
 /// What every command that enqueues understands.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(crate) struct Options {
     /// Give the job up if it has not ended by then, such as 90m or 24h; 24h when not said.
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]

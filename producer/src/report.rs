@@ -124,6 +124,6 @@ mod tests {
     #[test]
     fn sizes_have_one_decimal() {
         let shown = [0, 1023, 1024, 1536, 1024 * 1024 - 1, 4 << 30, u64::MAX].map(size);
-        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1023.9 KiB", "4.0 GiB", "16384.0 PiB"]);
+        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1023.9 KiB", "4.0 GiB", "16383.9 PiB"]);
     }
 }

@@ -40,5 +40,5 @@ async fn nothing_unfinished(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -
     let ours = |kind: &str, arch: Option<&str>| {
         kinds.iter().any(|known| known.as_str() == kind && (!known.per_arch() || lanes.iter().any(|lane| lane.kind == *known && lane.arch.map(|arch| arch.as_str()) == arch)))
     };
-    Ok(!fold.unfinished().any(|job| job.kind.as_deref().is_some_and(|kind| ours(kind, job.arch.as_deref()))))
+    Ok(!fold.unfinished().any(|job| job.kind.is_some_and(|kind| ours(kind, job.arch))))
 }

@@ -10,9 +10,6 @@ use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use super::message;
 
-/// The message of a call that took too long; it is not repeated at once.
-pub(super) const TIMED_OUT: &str = "timed out";
-
 /// The longest wait that is believed of a `Retry-After` header.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -107,21 +104,24 @@ impl Place {
         }
     }
 
-    /// A connection that failed. The text is that of the innermost cause, which is the one that helps.
+    /// A connection that failed: to which host, and the innermost cause, which is the one that helps.
     pub(crate) fn transport(&self, error: &reqwest::Error) -> CloudError {
         if error.is_builder() {
             return self.error(CloudErrorKind::Config, message::bounded(&innermost(error)));
         }
-        let text = if error.is_timeout() { TIMED_OUT.to_owned() } else { innermost(error) };
+        let cause = if error.is_timeout() { "timed out".to_owned() } else { innermost(error) };
+        let host = error.url().and_then(|url| Some((url.host_str()?, url.port_or_known_default()?)));
+        let text = host.map_or(cause.clone(), |(host, port)| format!("no answer from {host}:{port}: {cause}"));
         self.error(CloudErrorKind::Unreachable, message::bounded(&text))
     }
 
     /// An answer that is an error by its status. `body` may be cut short; `secrets` are blotted out.
     pub(crate) fn answer(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> CloudError {
-        let mut text = message::from_body(body, secrets);
-        if text.is_empty() {
-            text = status.canonical_reason().unwrap_or("no reason given").to_lowercase();
-        }
+        let said = message::from_body(body, secrets);
+        let reason = status.canonical_reason().unwrap_or("no reason given");
+        // Glance heads its pages with what our text says already.
+        let said = said.strip_prefix(&format!("{} {reason}", status.as_u16())).unwrap_or(&said).trim();
+        let text = if said.is_empty() { reason.to_lowercase() } else { said.to_owned() };
         CloudError {
             kind: kind_of(status.as_u16(), &text),
             cloud: self.cloud.clone(),

@@ -16,6 +16,8 @@ use serde::de::DeserializeOwned;
 use super::config::CloudConfig;
 use super::error::{self, CloudError, CloudErrorKind, Place};
 
+/// Before a call is repeated that found no connection.
+const REPEAT_AFTER: Duration = Duration::from_millis(200);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole call that carries no image: connection, answer and body.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,7 +40,7 @@ impl Clients {
         let place = Place { cloud: config.name.clone(), operation: "prepare TLS".to_owned() };
         let mut headers = HeaderMap::new();
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        let build = |builder: ClientBuilder| builder.build().map_err(|error| place.transport(&error));
+        let build = |builder: ClientBuilder| builder.build().map_err(|error| unusable(&error, &place));
         Ok(Clients {
             api: build(builder(config, &place)?.timeout(CALL_TIMEOUT))?,
             data: build(builder(config, &place)?.http1_only().default_headers(headers))?,
@@ -71,6 +73,13 @@ fn builder(config: &CloudConfig, place: &Place) -> Result<ClientBuilder, CloudEr
         builder = builder.identity(identity);
     }
     Ok(builder)
+}
+
+/// The usual reason is a machine without certificate authorities.
+fn unusable(error: &reqwest::Error, place: &Place) -> CloudError {
+    let mut error = place.transport(error);
+    error.message.push_str("; install the system's ca-certificates, or set cacert in clouds.yaml");
+    error
 }
 
 fn read(path: &Path, key: &str, place: &Place) -> Result<Vec<u8>, CloudError> {
@@ -119,18 +128,55 @@ impl Answer {
     }
 }
 
-/// Sends once and reads the answer. An error status is an error.
-pub(super) async fn send(request: RequestBuilder, place: &Place, secrets: &[&str]) -> Result<Answer, CloudError> {
-    let response = begin(request, place, secrets).await?;
-    let headers = response.headers().clone();
-    let (body, complete) = read_body(response, ANSWER_MAX).await.map_err(|error| place.transport(&error))?;
-    let answer = Answer { headers, body, place: place.clone() };
-    if complete { Ok(answer) } else { Err(answer.protocol("the answer is longer than 64 MiB")) }
+/// Why there is no answer of success. Kept apart until it is clear whether to repeat the call.
+enum Failure {
+    Transport(reqwest::Error),
+    Refused(CloudError),
 }
 
-/// Sends once and returns when the answer begins. An error status is an error.
+impl Failure {
+    fn at(self, place: &Place) -> CloudError {
+        match self {
+            Failure::Transport(error) => place.transport(&error),
+            Failure::Refused(error) => error,
+        }
+    }
+}
+
+/// Sends and reads the answer; an error status is an error. What finds or loses its connection is sent once
+/// more if it is `repeatable`, but not what took too long.
+pub(super) async fn send(
+    request: &(dyn Fn() -> RequestBuilder + Sync),
+    repeatable: bool,
+    place: &Place,
+    secrets: &[&str],
+) -> Result<Answer, CloudError> {
+    let first = send_once(request(), place, secrets).await;
+    let result = match first {
+        Err(Failure::Transport(error)) if repeatable && !error.is_timeout() && !error.is_builder() => {
+            tokio::time::sleep(REPEAT_AFTER).await;
+            send_once(request(), place, secrets).await
+        }
+        first => first,
+    };
+    result.map_err(|failure| failure.at(place))
+}
+
+async fn send_once(request: RequestBuilder, place: &Place, secrets: &[&str]) -> Result<Answer, Failure> {
+    let response = answered(request, place, secrets).await?;
+    let headers = response.headers().clone();
+    let (body, complete) = read_body(response, ANSWER_MAX).await.map_err(Failure::Transport)?;
+    let answer = Answer { headers, body, place: place.clone() };
+    if complete { Ok(answer) } else { Err(Failure::Refused(answer.protocol("the answer is longer than 64 MiB"))) }
+}
+
+/// Sends once and returns when the answer begins; an error status is an error.
 pub(super) async fn begin(request: RequestBuilder, place: &Place, secrets: &[&str]) -> Result<Response, CloudError> {
-    let response = request.send().await.map_err(|error| place.transport(&error))?;
+    answered(request, place, secrets).await.map_err(|failure| failure.at(place))
+}
+
+async fn answered(request: RequestBuilder, place: &Place, secrets: &[&str]) -> Result<Response, Failure> {
+    let response = request.send().await.map_err(Failure::Transport)?;
     let status = response.status();
     tracing::debug!(
         cloud.name = %place.cloud,
@@ -142,7 +188,7 @@ pub(super) async fn begin(request: RequestBuilder, place: &Place, secrets: &[&st
     if status.is_success() {
         return Ok(response);
     }
-    Err(refusal(response, status, place, secrets).await)
+    Err(Failure::Refused(refusal(response, status, place, secrets).await))
 }
 
 async fn refusal(response: Response, status: StatusCode, place: &Place, secrets: &[&str]) -> CloudError {

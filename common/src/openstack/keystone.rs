@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::catalog::Catalog;
-use super::config::{ApplicationCredentialId, Auth, Domain, ProjectScope, Scope, User};
+use super::config::{ApplicationCredentialId, Auth, CloudConfig, Domain, ProjectScope, Scope, User};
 use super::error::{CloudError, CloudErrorKind};
 
 /// A token is renewed when less than this remains, or a fifth of its life if that is shorter.
 const RENEW_BEFORE: Duration = Duration::from_secs(10 * 60);
 
 /// Where tokens are made. API v3 lives at `/v3` beneath whatever `auth_url` names.
-pub(super) fn tokens_url(auth_url: &Url) -> Url {
+fn tokens_url(auth_url: &Url) -> Url {
     let mut url = auth_url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -26,8 +26,15 @@ pub(super) fn tokens_url(auth_url: &Url) -> Url {
     url
 }
 
-/// The body of the request. It holds the secret: never log it.
-pub(super) fn request(auth: &Auth) -> Value {
+impl CloudConfig {
+    /// Where and with what body this cloud is asked for a token (`POST`). It holds the secret: it is for
+    /// Keystone, and for holding it against another client's, never for a log.
+    pub fn token_request(&self) -> (Url, Value) {
+        (tokens_url(&self.auth_url), request(&self.auth))
+    }
+}
+
+fn request(auth: &Auth) -> Value {
     let (method, data, scope) = match auth {
         Auth::Password { user, password, scope } => {
             let mut user = user_json(user);

@@ -85,8 +85,38 @@ fn from_html(html: &str) -> String {
         text.push(' ');
     }
     text.push_str(rest);
-    for (entity, character) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&#x27;", "'"), ("&nbsp;", " "), ("&amp;", "&")] {
-        text = text.replace(entity, character);
+    without_entities(&text)
+}
+
+/// The entities that error pages are escaped with, and any by number.
+fn without_entities(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('&') {
+        plain.push_str(before);
+        let known = after.split_once(';').and_then(|(name, after)| Some((entity(name)?, after)));
+        let (character, after) = known.unwrap_or(('&', after));
+        plain.push(character);
+        rest = after;
     }
-    text
+    plain.push_str(rest);
+    plain
+}
+
+fn entity(name: &str) -> Option<char> {
+    match name {
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "nbsp" => Some(' '),
+        "amp" => Some('&'),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let number = match number.strip_prefix('x') {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            char::from_u32(number.ok()?)
+        }
+    }
 }

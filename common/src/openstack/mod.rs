@@ -19,3 +19,7 @@ pub use error::{CloudError, CloudErrorKind};
 pub use glance::{Deletion, Glance, Image, ImageData, ImageQuery, ImageStatus, NewImage, Observed};
 pub use session::Session;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

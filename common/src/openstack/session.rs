@@ -2,25 +2,23 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use url::Url;
 
 use super::config::CloudConfig;
-use super::error::{self, CloudError, CloudErrorKind, Place};
+use super::error::{CloudError, CloudErrorKind, Place};
 use super::http::{self, Answer, Clients};
 use super::keystone::{self, Token};
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 const X_SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
-/// Before a call is repeated that found no connection.
-const REPEAT_AFTER: Duration = Duration::from_millis(200);
 
 /// A logged-in cloud. One per cloud and process: clones share the token. Nothing is sent before it is needed.
 #[derive(Clone)]
@@ -146,7 +144,7 @@ impl Session {
                 None => request,
             }
         };
-        self.send(&request, call.repeatable, place, &self.secrets(token)).await
+        http::send(&request, call.repeatable, place, &self.secrets(token)).await
     }
 
     /// Begins to read the body of an answer, without a limit in time.
@@ -191,23 +189,6 @@ impl Session {
 
     fn place(&self, operation: &str) -> Place {
         Place { cloud: self.cloud().to_owned(), operation: operation.to_owned() }
-    }
-
-    async fn send(
-        &self,
-        request: &(dyn Fn() -> RequestBuilder + Sync),
-        repeatable: bool,
-        place: &Place,
-        secrets: &[&str],
-    ) -> Result<Answer, CloudError> {
-        let result = http::send(request(), place, secrets).await;
-        match result {
-            Err(error) if repeatable && error.kind == CloudErrorKind::Unreachable && error.message != error::TIMED_OUT => {
-                tokio::time::sleep(REPEAT_AFTER).await;
-                http::send(request(), place, secrets).await
-            }
-            result => result,
-        }
     }
 
     /// What must not appear in an error.
@@ -257,15 +238,15 @@ impl Session {
 
     async fn authenticate(&self) -> Result<Token, CloudError> {
         let config = &self.inner.config;
-        let url = keystone::tokens_url(&config.auth_url);
+        let (url, body) = config.token_request();
         let place = self.place(&format!("POST {}", url.path()));
-        let body = keystone::request(&config.auth).to_string();
+        let body = body.to_string();
         let request = || {
             let request = self.inner.clients.api.post(url.clone()).header(CONTENT_TYPE, "application/json");
             request.body(body.clone())
         };
         let secrets = [keystone::secret(&config.auth)];
-        let answer = self.send(&request, true, &place, &secrets).await.map_err(keystone::refusal)?;
+        let answer = http::send(&request, true, &place, &secrets).await.map_err(keystone::refusal)?;
         let token = answer.headers.get(X_SUBJECT_TOKEN).and_then(|token| token.to_str().ok());
         let token = token.ok_or_else(|| answer.protocol("the answer has no X-Subject-Token"))?;
         let token = SecretString::from(token);

@@ -172,7 +172,8 @@ impl FileSource {
         if is.size != was.size {
             return Err(changed(&format!("its size went from {} to {} bytes", was.size, is.size)));
         }
-        let there = self.0.root.look(&self.0.beneath, OFlags::PATH).map_err(|_| changed("its path leads nowhere now"))?;
+        let there =
+            self.0.root.look(&self.0.beneath, OFlags::PATH).map_err(|_| changed("its path leads nowhere now"))?;
         let there = Identity::from(&there.metadata().map_err(broken)?);
         if (there.device, there.inode) != (was.device, was.inode) {
             return Err(changed("another file was put in its place"));

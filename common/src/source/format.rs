@@ -61,7 +61,9 @@ pub enum FormatError {
         reason: &'static str,
     },
     /// The job says one thing, the bytes another.
-    #[error("it is not what it claims: disk_format says {declared}, the bytes are {found}; set disk_format to {found} or auto{hint}")]
+    #[error(
+        "it is not what it claims: disk_format says {declared}, the bytes are {found}; set disk_format to {found} or auto{hint}"
+    )]
     Mismatch {
         /// What the job says.
         declared: DiskFormat,

@@ -20,13 +20,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::job::DiskFormat;
-pub use digest::{DigestCache, Digests, HashAlgo};
 use digest::{Claim, Key};
+pub use digest::{DigestCache, Digests, HashAlgo};
 pub use file::{FileRoots, FileSource};
 use format::FormatError;
 use pump::{Chunks, Promise};
-use ticket::{Pending, digest_of, drain, run, sha512, unhashed};
 pub use ticket::Ticket;
+use ticket::{Pending, digest_of, drain, run, sha512, unhashed};
 pub use url::{UrlClient, UrlPolicy};
 
 /// Why bytes cannot be had, by what happens next.
@@ -87,7 +87,12 @@ impl Opened {
     ///
     /// # Errors
     /// [`SourceError`]: refused by policy, by the server, or as no image or not the declared one; or transient.
-    pub async fn from_url(client: &UrlClient, url: &Url, sha256: &str, declared: DiskFormat) -> Result<Opened, SourceError> {
+    pub async fn from_url(
+        client: &UrlClient,
+        url: &Url,
+        sha256: &str,
+        declared: DiskFormat,
+    ) -> Result<Opened, SourceError> {
         let download = client.get(url, url::FIELD).await?;
         let (chunks, found) = look_ahead(download.chunks.boxed(), download.length, url::FIELD).await?;
         let format = agree(declared, found, url::FIELD)?;
@@ -131,7 +136,8 @@ impl Opened {
                 (chunks, None, Pending::Told(sha512(digest)), Vec::new(), None)
             }
             Body::Stream { chunks, sha256, known } => {
-                let algos = if sha256.is_some() { vec![HashAlgo::Sha512, HashAlgo::Sha256] } else { vec![HashAlgo::Sha512] };
+                let algos =
+                    if sha256.is_some() { vec![HashAlgo::Sha512, HashAlgo::Sha256] } else { vec![HashAlgo::Sha512] };
                 let told = known.filter(|(algo, _)| *algo == HashAlgo::Sha256).map(|(_, digest)| digest);
                 (chunks, sha256, Pending::Hashed(told), algos, None)
             }
@@ -192,7 +198,8 @@ async fn look_ahead(mut chunks: Chunks, length: u64, field: &str) -> Result<(Chu
         }
     }
     let head = head.freeze();
-    let (have, needed) = (u64::try_from(head.len()).unwrap_or(u64::MAX), u64::try_from(format::wanted(&head)).unwrap_or(0));
+    let (have, needed) =
+        (u64::try_from(head.len()).unwrap_or(u64::MAX), u64::try_from(format::wanted(&head)).unwrap_or(0));
     if have < needed.min(length) {
         return Err(transient(format!("the source ended after {have} of {length} bytes")));
     }

@@ -9,9 +9,9 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{SourceError, transient};
 use super::digest::{Feed, Sums};
 use super::file::FileSource;
+use super::{SourceError, transient};
 
 /// Bytes read from a file at a time. Larger was measured to be no faster, and up to ten chunks of a transfer live at
 /// once, so that eight transfers stay below 20 MiB.
@@ -85,7 +85,10 @@ impl Pump {
             }
             self.seen = self.seen.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
             if self.seen > self.promise.length {
-                return Err(transient(format!("the source gives more than the {} bytes it announced", self.promise.length)));
+                return Err(transient(format!(
+                    "the source gives more than the {} bytes it announced",
+                    self.promise.length
+                )));
             }
             self.hash(Feed::Chunk(chunk.clone())).await?;
             if let Some(ready) = self.held.replace(chunk) {
@@ -123,7 +126,8 @@ impl Pump {
             Some(found) if found.eq_ignore_ascii_case(expected) => Ok(Some(sums)),
             found => {
                 let found = found.as_deref().unwrap_or("unknown");
-                let reason = format!("the bytes hash to {found}, not to the {expected} of the job; correct one of them");
+                let reason =
+                    format!("the bytes hash to {found}, not to the {expected} of the job; correct one of them");
                 Err(SourceError::Refused { field: (*field).to_owned(), reason })
             }
         }

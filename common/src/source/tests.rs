@@ -134,7 +134,8 @@ async fn a_file_that_changes_never_comes_whole() {
     let truncate = |place: &Place| open(place).set_len(4 * 1024 * 1024).unwrap();
     let grow = |place: &Place| open(place).set_len(9 * 1024 * 1024).unwrap();
     let write = |place: &Place| open(place).write_all_at(b"x", 100).unwrap();
-    let ways: [(&str, &dyn Fn(&Place)); 4] =
+    type Change<'a> = &'a dyn Fn(&Place);
+    let ways: [(_, Change<'_>); 4] =
         [("replaced", &replace), ("truncated", &truncate), ("grown", &grow), ("written", &write)];
     for (way, change) in ways {
         let place = Place::with(&bytes(8 * MIB));
@@ -154,7 +155,9 @@ async fn the_reader_ends_with_the_stream() {
     let place = Place::with(&bytes(16 * MIB));
     let threads = || {
         let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
-        tasks.filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "image-read\n")).count()
+        tasks
+            .filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "image-read\n"))
+            .count()
     };
     let streams: Vec<_> = futures_util::future::join_all((0..20).map(|_| place.open(DiskFormat::Auto))).await;
     let streams: Vec<_> = streams.into_iter().map(|opened| opened.unwrap().into_stream()).collect();
@@ -217,6 +220,13 @@ async fn what_a_stream_fails_with_is_what_the_ticket_says() {
     let (stream, ticket) = served(MIB as u64, chunks, None).await.into_stream();
     assert!(collect(stream).await.1.unwrap().to_string().contains("reset"));
     assert_eq!(ticket.finish().await, Err(reset));
+
+    let (stream, ticket) = served(MIB as u64, parts(&bytes(MIB), 70_000), None).await.into_stream();
+    assert_eq!(ticket.failure(), None, "it has not ended");
+    drop(stream);
+    let (stream, ticket) = served(MIB as u64 - 1, parts(&bytes(MIB), 70_000), None).await.into_stream();
+    collect(stream).await;
+    assert!(ticket.failure().unwrap().to_string().contains("more than"));
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::oneshot;
 
-use super::SourceError;
 use super::digest::{Claim, DigestCache, Digests, Guard, HashAlgo, Hasher, Key, Sums};
 use super::file::FileSource;
 use super::pump::{self, Chunks, End, Promise, pump};
+use super::{SourceError, transient};
 
 /// The slowest that a file is expected to be read and hashed, in bytes per second, and the least that is waited for
 /// somebody else who does so: beyond this, doing it oneself costs less than it saves.
@@ -41,8 +41,11 @@ pub(super) struct Run {
 impl Run {
     /// What was hashed, once the stream has ended well.
     async fn finish(self) -> Result<Sums, SourceError> {
-        let stopped = |_| SourceError::Transient { reason: "the stream was dropped before its end".to_owned(), retry_after: None };
-        let early = self.end.await.map_err(stopped)??;
+        let early = match tokio::time::timeout(pump::STALL, self.end).await {
+            Ok(Ok(ended)) => ended?,
+            Ok(Err(_)) => return Err(transient("the stream was dropped before its end".to_owned())),
+            Err(_) => return Err(transient("the stream was not read to its end".to_owned())),
+        };
         match (early, self.sums) {
             (Some(sums), _) => Ok(sums),
             (None, Some(sums)) => sums.await.map_err(|_| unhashed()),
@@ -52,10 +55,16 @@ impl Run {
 }
 
 impl Ticket {
-    /// The digests once the stream has ended, or why it failed. Ends at once when the stream was dropped early.
+    /// Why the stream failed, if it has. Does not wait: for a request that failed while its body may still be held.
+    pub fn failure(mut self) -> Option<SourceError> {
+        self.run.end.try_recv().ok()?.err()
+    }
+
+    /// The digests, or why the stream failed. To be called when the request is over: a stream that was dropped early is
+    /// an error at once, one that has not ended a minute later is one then.
     ///
     /// # Errors
-    /// What the stream failed with; [`SourceError::Transient`] when it was dropped before its end.
+    /// What the stream failed with; [`SourceError::Transient`] when it was not read to its end.
     pub async fn finish(self) -> Result<Digests, SourceError> {
         let sums = self.run.finish().await?;
         match self.sums {
@@ -80,10 +89,11 @@ pub(super) async fn digest_of(file: &FileSource, cache: &DigestCache, algo: Hash
             Claim::Wait(mut waiter) => match tokio::time::timeout(patience, waiter.wait()).await {
                 Ok(Some(digest)) => return Ok(digest),
                 Ok(None) => {}
-                Err(_) => match cache.take_over(key, &waiter) {
-                    Some(guard) => break guard,
-                    None => {}
-                },
+                Err(_) => {
+                    if let Some(guard) = cache.take_over(key, &waiter) {
+                        break guard;
+                    }
+                }
             },
         }
     };
@@ -104,7 +114,7 @@ pub(super) fn run(
         match Hasher::start(algos, claim) {
             Ok(started) => hasher = Some(started),
             Err(error) => {
-                let error = SourceError::Transient { reason: format!("no thread to hash with: {error}"), retry_after: None };
+                let error = transient(format!("no thread to hash with: {error}"));
                 chunks = stream::iter([Err(error)]).boxed();
             }
         }
@@ -117,7 +127,12 @@ pub(super) fn run(
 }
 
 /// Read to the end, for the sums.
-pub(super) async fn drain(chunks: Chunks, promise: Promise, algos: &[HashAlgo], claim: Option<Guard>) -> Result<Sums, SourceError> {
+pub(super) async fn drain(
+    chunks: Chunks,
+    promise: Promise,
+    algos: &[HashAlgo],
+    claim: Option<Guard>,
+) -> Result<Sums, SourceError> {
     let (stream, run) = run(chunks, promise, algos, claim);
     let mut stream = std::pin::pin!(stream);
     // The run tells better than the stream what went wrong.
@@ -130,5 +145,5 @@ pub(super) fn sha512(digest: String) -> Digests {
 }
 
 pub(super) fn unhashed() -> SourceError {
-    SourceError::Transient { reason: "the hash thread has ended".to_owned(), retry_after: None }
+    transient("the hash thread has ended".to_owned())
 }

@@ -1,7 +1,7 @@
 //! https addresses: which may be asked, and asking them so that what was checked is what is connected to.
 //!
-//! The addresses of the platform's trust store are used; `SSL_CERT_FILE` and `SSL_CERT_DIR` replace it, read when the
-//! client is made. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` apply.
+//! The certificate authorities of the platform are trusted; `SSL_CERT_FILE` and `SSL_CERT_DIR` replace them, read when
+//! the client is made. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` apply.
 
 mod address;
 mod answer;
@@ -126,7 +126,9 @@ impl UrlClient {
         }
         // Behind a proxy names often mean nothing here; what they do mean counts.
         match address::resolve(&name).await {
-            Ok(found) => address::public_only(found).map(|_| ()).map_err(|error| answer::Failure::Refused(error.to_string())),
+            Ok(found) => {
+                address::public_only(found).map(|_| ()).map_err(|error| answer::Failure::Refused(error.to_string()))
+            }
             Err(_) => Ok(()),
         }
     }

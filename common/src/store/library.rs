@@ -50,7 +50,7 @@ pub async fn upload_image(
     let upload = Upload { pool, sources: &sources, spec: &spec, stamp, run: 0, observer, gate: &OpenGate };
     let image = loop {
         match upload.advance().await {
-            Ok(Step::Done(done)) => break done.image,
+            Ok(Step::Done(done)) => break *done.image,
             Ok(Step::Wait { after, .. }) => tokio::time::sleep(after).await,
             Ok(Step::TakenOver | Step::Gone) => return Err(StoreError::Transient("somebody deleted the image".to_owned())),
             Err(error) => {

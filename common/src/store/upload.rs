@@ -83,7 +83,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Done {
     /// The image that is there for it.
-    pub image: Image,
+    pub image: Box<Image>,
     /// It is a newer revision, which made this one needless.
     pub superseded: bool,
 }
@@ -140,7 +140,7 @@ impl Upload<'_> {
         let place = live.iter().position(|generation| generation.image.id == image.id);
         let last = place.is_none_or(|place| place + 1 == live.len());
         if last {
-            return Ok(Step::Done(Done { image, superseded: false }));
+            return Ok(Step::Done(Done { image: Box::new(image), superseded: false }));
         }
         Ok(wait(jitter(Duration::from_secs(1)), "a later attempt is being withdrawn"))
     }
@@ -332,7 +332,7 @@ impl Upload<'_> {
     /// The source was pruned before it was copied. If the destination has something newer, nobody misses it.
     async fn without_source(&self, glance: &Glance, reason: String) -> Result<Step, StoreError> {
         match self.newer_revision(glance).await? {
-            Some(image) => Ok(Step::Done(Done { image, superseded: true })),
+            Some(image) => Ok(Step::Done(Done { image: Box::new(image), superseded: true })),
             None => Err(StoreError::Rejected { field: IMAGE_FIELD, reason }),
         }
     }
@@ -340,7 +340,7 @@ impl Upload<'_> {
     /// The image was deleted. If something newer stands in its place, that was our own prune.
     async fn gone(&self, glance: &Glance) -> Result<Step, StoreError> {
         Ok(match self.newer_revision(glance).await? {
-            Some(image) => Step::Done(Done { image, superseded: true }),
+            Some(image) => Step::Done(Done { image: Box::new(image), superseded: true }),
             None => Step::Gone,
         })
     }

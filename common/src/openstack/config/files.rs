@@ -46,9 +46,8 @@ pub(super) fn first(
     cwd: &Path,
     notes: &mut String,
 ) -> Result<Option<File>, ConfigError> {
-    let usual = places
-        .iter()
-        .flat_map(|place| ["yaml", "yml", "json"].map(|suffix| place.join(format!("{stem}.{suffix}"))));
+    let usual =
+        places.iter().flat_map(|place| ["yaml", "yml", "json"].map(|suffix| place.join(format!("{stem}.{suffix}"))));
     let chosen = chosen.filter(|path| !path.is_empty()).map(|path| cwd.join(path));
     for path in chosen.iter().cloned().chain(usual) {
         match std::fs::read_to_string(&path) {

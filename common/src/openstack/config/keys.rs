@@ -48,9 +48,7 @@ impl<'a> Keys<'a> {
             Some(Node::Bool(_)) => {
                 Err(self.invalid(&format!("{prefix}{key}"), "is read as true or false: put it in quotes"))
             }
-            Some(Node::List(_) | Node::Map(_)) => {
-                Err(self.invalid(&format!("{prefix}{key}"), "is not a single value"))
-            }
+            Some(Node::List(_) | Node::Map(_)) => Err(self.invalid(&format!("{prefix}{key}"), "is not a single value")),
         }
     }
 
@@ -76,8 +74,8 @@ impl<'a> Keys<'a> {
 
     /// The last of these keys; each beside `auth` wins over the same one in it, because the command line and
     /// the environment put it there.
-    pub(super) fn top_first(&self, keys: &[&str]) -> Result<Option<String>, ConfigError> {
-        for key in keys.iter().rev() {
+    pub(super) fn top_first<K: AsRef<str>>(&self, keys: &[K]) -> Result<Option<String>, ConfigError> {
+        for key in keys.iter().rev().map(AsRef::as_ref) {
             if let Some(value) = self.text(key)? {
                 return Ok(Some(value));
             }
@@ -102,24 +100,27 @@ impl<'a> Keys<'a> {
     }
 
     /// The domain of the user or the project. Within a project scope `domain_*` stands for both, and
-    /// `default_domain_*` is the last resort.
+    /// `default_domain_*` is the last resort. Any id beats any name.
     pub(super) fn domain(&self, whose: &str) -> Result<Option<Domain>, ConfigError> {
         let scoped = self.project_id()?.is_some() || self.project_name()?.is_some();
-        let mut found = self.any_domain(&format!("{whose}_domain"))?;
-        if found.is_none() && scoped {
-            found = self.any_domain("domain")?;
-        }
-        match found {
-            Some(domain) => Ok(Some(domain)),
-            None => self.any_domain("default_domain"),
+        let own = format!("{whose}_domain");
+        match scoped {
+            true => self.first_domain(&["default_domain", "domain", &own]),
+            false => self.first_domain(&["default_domain", &own]),
         }
     }
 
-    pub(super) fn any_domain(&self, prefix: &str) -> Result<Option<Domain>, ConfigError> {
-        if let Some(id) = self.top_first(&[&format!("{prefix}_id")])? {
+    /// The domain that a token is for.
+    pub(super) fn scope_domain(&self) -> Result<Option<Domain>, ConfigError> {
+        self.first_domain(&["domain"])
+    }
+
+    fn first_domain(&self, prefixes: &[&str]) -> Result<Option<Domain>, ConfigError> {
+        let keys = |end: &str| prefixes.iter().map(|prefix| format!("{prefix}_{end}")).collect::<Vec<_>>();
+        if let Some(id) = self.top_first(&keys("id"))? {
             return Ok(Some(Domain::Id(id)));
         }
-        Ok(self.top_first(&[&format!("{prefix}_name")])?.map(Domain::Name))
+        Ok(self.top_first(&keys("name"))?.map(Domain::Name))
     }
 
     pub(super) fn interface(&self, prefix: &str) -> Result<Option<Interface>, ConfigError> {

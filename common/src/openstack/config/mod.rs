@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 use crate::yaml::{Node, Nodes, YamlError};
 use files::File;
-pub use types::{ApplicationCredentialId, Auth, CloudConfig, Domain, Interface, ProjectScope, Scope, ServiceConfig, User};
+pub use types::{
+    ApplicationCredentialId, Auth, CloudConfig, Domain, Interface, ProjectScope, Scope, ServiceConfig, User,
+};
 
 /// Why the clouds, or one of them, cannot be used. The text never holds a value from a file, only names.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +128,7 @@ impl Clouds {
         if let Some(secure) = secure {
             files::merge(&mut clouds, section(secure, "clouds")?);
         }
-        let environment = env("OS_CLOUD_NAME").unwrap_or_else(|| "envvars".to_owned());
+        let environment = env("OS_CLOUD_NAME").filter(|name| !name.is_empty()).unwrap_or_else(|| "envvars".to_owned());
         if let Some(cloud) = environment::cloud(env)
             && clouds.insert(environment.clone(), Node::Map(cloud)).is_some()
         {
@@ -177,3 +179,6 @@ fn section(mut file: File, key: &str) -> Result<Nodes, ConfigError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+use super::ConfigError;
 use super::files::layer;
 use super::keys::{Keys, normalized};
-use super::types::{
-    ApplicationCredentialId, Auth, CloudConfig, Interface, ProjectScope, Scope, ServiceConfig, User,
-};
-use super::ConfigError;
+use super::types::{ApplicationCredentialId, Auth, CloudConfig, Interface, ProjectScope, Scope, ServiceConfig, User};
 use crate::yaml::{Node, Nodes};
 
 const SERVICES: [&str; 3] = ["image", "compute", "network"];
@@ -141,7 +139,8 @@ fn trust(keys: &Keys<'_>, home: Option<&Path>) -> Result<(bool, Option<PathBuf>)
         },
         Some(Node::List(_) | Node::Map(_)) => return Err(keys.invalid("verify", "is not true or false")),
     };
-    Ok((verify && !insecure, cacert.or(bundle)))
+    let verify = verify && !insecure;
+    Ok((verify, cacert.or(bundle).filter(|_| verify)))
 }
 
 fn expand_home(path: &str, home: Option<&Path>) -> PathBuf {
@@ -177,7 +176,10 @@ fn auth(keys: &Keys<'_>) -> Result<Auth, ConfigError> {
     match method.as_str() {
         "password" | "v3password" => Ok(Auth::Password {
             user: user(keys)?.ok_or_else(|| {
-                keys.invalid("auth.username", "is missing (application credentials need auth_type: v3applicationcredential)")
+                keys.invalid(
+                    "auth.username",
+                    "is missing (application credentials need auth_type: v3applicationcredential)",
+                )
             })?,
             password: keys.secret("password", &["password"])?,
             scope: scope(keys)?,
@@ -205,7 +207,9 @@ fn application_credential(keys: &Keys<'_>) -> Result<ApplicationCredentialId, Co
     let name = keys.auth_first(&["application_credential_name"])?;
     match (name, user(keys)?) {
         (Some(name), Some(user)) => Ok(ApplicationCredentialId::Name(name, user)),
-        (Some(_), None) => Err(keys.invalid("auth.username", "is missing: a credential named by its name needs its user")),
+        (Some(_), None) => {
+            Err(keys.invalid("auth.username", "is missing: a credential named by its name needs its user"))
+        }
         (None, _) => Err(keys.invalid("auth.application_credential_id", "is missing")),
     }
 }
@@ -232,9 +236,12 @@ fn scope(keys: &Keys<'_>) -> Result<Scope, ConfigError> {
     }
     if let Some(name) = keys.project_name()? {
         let domain = keys.domain("project")?.ok_or_else(|| {
-            keys.invalid("auth.project_domain_name", "is missing: Keystone finds a project by name only within a domain")
+            keys.invalid(
+                "auth.project_domain_name",
+                "is missing: Keystone finds a project by name only within a domain",
+            )
         })?;
         return Ok(Scope::Project(ProjectScope::Name(name, domain)));
     }
-    Ok(keys.any_domain("domain")?.map_or(Scope::Unscoped, Scope::Domain))
+    Ok(keys.scope_domain()?.map_or(Scope::Unscoped, Scope::Domain))
 }

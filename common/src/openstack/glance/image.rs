@@ -1,5 +1,6 @@
 //! Images as Glance describes them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -113,7 +114,7 @@ impl fmt::Display for ImageStatus {
 }
 
 /// Strings in Glance's description of an image that are about the description, not the image.
-const NOT_PROPERTIES: [&str; 5] = ["self", "file", "schema", "first", "direct_url"];
+const NOT_PROPERTIES: [&str; 6] = ["self", "file", "schema", "first", "direct_url", "stores"];
 
 impl Image {
     /// Reads Glance's description. The error says which attribute is missing.
@@ -143,12 +144,9 @@ impl Image {
         };
         let properties = json.into_iter().filter_map(|(name, value)| match value {
             Value::String(text) if !NOT_PROPERTIES.contains(&name.as_str()) => Some((name, text)),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_) => None,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                None
+            }
         });
         Ok(Image { properties: properties.collect(), ..image })
     }
@@ -216,17 +214,18 @@ pub struct ImageQuery {
 
 impl ImageQuery {
     /// What the server can filter.
-    pub(super) fn filters(&self) -> Vec<(&str, &str)> {
+    pub(super) fn filters(&self) -> Vec<(&str, Cow<'_, str>)> {
         let mut filters = Vec::new();
-        // Glance reads these as an operator.
-        if let Some(name) = self.name.as_deref().filter(|name| !name.starts_with("in:")) {
-            filters.push(("name", name));
+        if let Some(name) = &self.name {
+            // Glance takes what stands before a colon for an operator, and answers 400 to most.
+            let plain = !name.contains(':');
+            filters.push(("name", if plain { name.into() } else { format!("eq:{name}").into() }));
         }
-        filters.extend(self.owner.as_deref().map(|owner| ("owner", owner)));
-        filters.extend(self.status.as_ref().map(|status| ("status", status.as_str())));
-        filters.extend(self.property.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        filters.extend(self.owner.as_deref().map(|owner| ("owner", owner.into())));
+        filters.extend(self.status.as_ref().map(|status| ("status", status.as_str().into())));
+        filters.extend(self.property.iter().map(|(name, value)| (name.as_str(), value.into())));
         if self.hidden {
-            filters.push(("os_hidden", "true"));
+            filters.push(("os_hidden", "true".into()));
         }
         filters
     }

@@ -73,12 +73,7 @@ impl Glance {
     pub async fn create(&self, image: &NewImage) -> Result<Image, CloudError> {
         let url = self.url(&[], &[]).await?;
         let body = serde_json::to_vec(&image.to_json()).unwrap_or_default();
-        let call = Call {
-            method: Method::POST,
-            url,
-            body: Some(("application/json", body.into())),
-            repeatable: false,
-        };
+        let call = Call { method: Method::POST, url, body: Some(("application/json", body.into())), repeatable: false };
         parse(&self.session.call(&call).await?)
     }
 
@@ -94,7 +89,7 @@ impl Glance {
     pub async fn list(&self, query: &ImageQuery) -> Result<Observed<Vec<Image>>, CloudError> {
         let mut url = self.url(&[], &[]).await?;
         for (key, value) in query.filters() {
-            url.query_pairs_mut().append_pair(key, value);
+            url.query_pairs_mut().append_pair(key, &value);
         }
         url.query_pairs_mut().append_pair("sort", "created_at:desc,id:desc").append_pair("limit", PAGE);
         let mut images = Vec::new();
@@ -192,10 +187,7 @@ impl Glance {
     async fn image_url(&self, id: &str, method: &str, more: &[&str]) -> Result<Url, CloudError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if id.is_empty() || id.len() > 255 || !id.chars().all(plain) {
-            let place = Place {
-                cloud: self.session.cloud().to_owned(),
-                operation: format!("{method} /v2/images/..."),
-            };
+            let place = Place { cloud: self.session.cloud().to_owned(), operation: format!("{method} /v2/images/...") };
             return Err(place.error(CloudErrorKind::Rejected, "this is not an image id; list the images to find it"));
         }
         self.url(&[id], more).await
@@ -224,3 +216,5 @@ fn parse(answer: &Answer) -> Result<Image, CloudError> {
     Image::parse(answer.json()?).map_err(|problem| answer.protocol(problem))
 }
 
+#[cfg(test)]
+mod tests;

@@ -101,11 +101,9 @@ fn time(properties: &BasicProperties, name: &str) -> Option<Timestamp> {
 }
 
 fn string(properties: &BasicProperties, name: &str) -> Option<String> {
-    match header(properties, name)? {
-        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
+    let value = header(properties, name)?;
+    let long = value.as_long_string().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned());
+    long.or_else(|| value.as_short_string().map(|text| text.as_str().to_owned()))
 }
 
 fn narrow(number: i64) -> u32 {
@@ -114,14 +112,11 @@ fn narrow(number: i64) -> u32 {
 
 /// An integer header of whatever width; foreign clients choose their own.
 fn number(properties: &BasicProperties, name: &str) -> i64 {
-    match header(properties, name) {
-        Some(AMQPValue::ShortShortInt(n)) => i64::from(*n),
-        Some(AMQPValue::ShortShortUInt(n)) => i64::from(*n),
-        Some(AMQPValue::ShortInt(n)) => i64::from(*n),
-        Some(AMQPValue::ShortUInt(n)) => i64::from(*n),
-        Some(AMQPValue::LongInt(n)) => i64::from(*n),
-        Some(AMQPValue::LongUInt(n)) => i64::from(*n),
-        Some(AMQPValue::LongLongInt(n)) => *n,
-        _ => 0,
-    }
+    let number = |value: &AMQPValue| {
+        let signed = value.as_long_long_int().or_else(|| value.as_long_int().map(i64::from));
+        let unsigned = || value.as_long_uint().map(i64::from).or_else(|| value.as_short_uint().map(i64::from));
+        let short = || value.as_short_int().map(i64::from).or_else(|| value.as_short_short_uint().map(i64::from));
+        signed.or_else(unsigned).or_else(short).or_else(|| value.as_short_short_int().map(i64::from))
+    };
+    header(properties, name).and_then(number).unwrap_or(0)
 }

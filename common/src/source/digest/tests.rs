@@ -81,7 +81,8 @@ async fn one_computes_and_the_others_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn waiters_fall_back_to_computing() {
     const TASKS: usize = 16;
-    let (cache, begun, running) = (DigestCache::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (cache, begun, running) =
+        (DigestCache::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let tasks = (0..TASKS).map(|_| {
         let (cache, begun, running) = (cache.clone(), begun.clone(), running.clone());
         tokio::spawn(async move {

@@ -36,7 +36,10 @@ pub(super) fn vdi(fields: Fields<'_>) -> Result<(), FormatError> {
     let differs = matches!(fields.le32(VDI_TYPE_AT), Some(VDI_UNDO | VDI_DIFFERENCING));
     let linked = fields.slice(VDI_LINKS_AT, VDI_LINKS_SIZE).is_some_and(|links| links.iter().any(|byte| *byte != 0));
     if differs || linked {
-        return Err(FormatError::NotAlone { format: DiskFormat::Vdi, reason: "continues another image (differencing)" });
+        return Err(FormatError::NotAlone {
+            format: DiskFormat::Vdi,
+            reason: "continues another image (differencing)",
+        });
     }
     Ok(())
 }

@@ -57,7 +57,10 @@ fn read(fields: Fields<'_>, third: bool) -> Option<Header> {
         virtual_size: fields.be64(24)?,
         encryption: fields.be32(32)?,
         l1: (fields.be64(40)?, u64::from(fields.be32(36)?).saturating_mul(L1_ENTRY)),
-        refcounts: (fields.be64(48)?, refcount_clusters.saturating_mul(1u64.checked_shl(cluster_bits).unwrap_or(u64::MAX))),
+        refcounts: (
+            fields.be64(48)?,
+            refcount_clusters.saturating_mul(1u64.checked_shl(cluster_bits).unwrap_or(u64::MAX)),
+        ),
         snapshots: (fields.be64(64)?, u64::from(fields.be32(60)?).saturating_mul(SNAPSHOT_ENTRY)),
         features: if third { fields.be64(72)? } else { 0 },
         length: if third { fields.be32(100)? } else { HEADER_V2 },

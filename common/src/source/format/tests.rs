@@ -132,7 +132,11 @@ fn a_qcow2_that_leads_away_or_is_broken_is_refused() {
     refused(&changed(qcow2(), 100, &72_000u32.to_be_bytes()), "header length");
     refused(&qcow2()[..60], "within its header");
     refused(&qcow2()[..65_536 * 2], "beyond its end");
-    assert_eq!(look(&changed(qcow2(), 72, &0b1_1001u64.to_be_bytes())), Ok(DiskFormat::Qcow2), "dirty, zstd, extended L2");
+    assert_eq!(
+        look(&changed(qcow2(), 72, &0b1_1001u64.to_be_bytes())),
+        Ok(DiskFormat::Qcow2),
+        "dirty, zstd, extended L2"
+    );
 }
 
 #[test]
@@ -214,7 +218,8 @@ fn what_qemu_img_makes_is_found() {
     ];
     for (format, options, found) in cases {
         let path = directory.path().join("image");
-        let made = Command::new("qemu-img").args(["create", "-q", "-f", format, "-o", options]).arg(&path).arg("20M").status();
+        let made =
+            Command::new("qemu-img").args(["create", "-q", "-f", format, "-o", options]).arg(&path).arg("20M").status();
         let Ok(status) = made else { return println!("SKIPPED: there is no qemu-img here") };
         assert!(status.success());
         assert_eq!(look(&std::fs::read(&path).unwrap()).map(DiskFormat::as_str), Ok(found), "{format} {options}");

@@ -38,7 +38,11 @@ pub(super) fn check(fields: Fields<'_>) -> Result<(), FormatError> {
 fn has_parent(fields: Fields<'_>) -> Result<bool, &'static str> {
     let metadata = metadata_at(fields)?;
     if fields.slice(metadata, METADATA_MAGIC.len()) != Some(METADATA_MAGIC) {
-        return Err(if metadata < HEAD_MAX { "it has no metadata" } else { "its metadata lies behind the first 4 MiB" });
+        return Err(if metadata < HEAD_MAX {
+            "it has no metadata"
+        } else {
+            "its metadata lies behind the first 4 MiB"
+        });
     }
     let count = fields.le16(metadata.saturating_add(10)).map(u32::from);
     for entry in entries(metadata.saturating_add(METADATA_FIRST), count)? {
@@ -48,7 +52,8 @@ fn has_parent(fields: Fields<'_>) -> Result<bool, &'static str> {
         }
         if guid == FILE_PARAMETERS {
             let item = fields.le32(entry + 16).and_then(|offset| metadata.checked_add(usize::try_from(offset).ok()?));
-            let flags = item.and_then(|item| fields.le32(item.checked_add(4)?)).ok_or("its file parameters are missing")?;
+            let flags =
+                item.and_then(|item| fields.le32(item.checked_add(4)?)).ok_or("its file parameters are missing")?;
             if flags & HAS_PARENT != 0 {
                 return Ok(true);
             }

@@ -1,5 +1,8 @@
 //! Which addresses are public (IANA special-purpose registries), and a resolver that gives no others.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

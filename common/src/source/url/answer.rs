@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::StatusCode;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use super::SourceError;
 use super::address::Private;
@@ -19,10 +19,7 @@ pub(super) enum Failure {
     /// Never tried again.
     Refused(String),
     /// Tried again.
-    Transient {
-        reason: String,
-        retry_after: Option<Duration>,
-    },
+    Transient { reason: String, retry_after: Option<Duration> },
 }
 
 impl Failure {

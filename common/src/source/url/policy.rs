@@ -1,12 +1,15 @@
 //! Which addresses may be asked, judged by the address as it is written.
 
+#[cfg(test)]
+mod tests;
+
 use ::url::{Host, Url};
 
 /// Stands for any public host.
 const ANY: &str = "*";
 
 /// The variables that name a proxy for https, as reqwest reads them.
-const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
+const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// The worker's `--url-host` options.
 #[derive(Clone, Debug, Default)]
