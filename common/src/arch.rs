@@ -38,11 +38,39 @@ struct Names {
 /// armhf has no Glance word of its own: such a guest boots on an `aarch64` machine, and its base is Ubuntu's arm64
 /// image with the armhf libraries added.
 const TABLE: [Names; 5] = [
-    Names { arch: Arch::Amd64, name: "amd64", aliases: &["x86_64", "x64"], glance: "x86_64", runner: "x64", ubuntu: "amd64" },
-    Names { arch: Arch::Arm64, name: "arm64", aliases: &["aarch64"], glance: "aarch64", runner: "arm64", ubuntu: "arm64" },
+    Names {
+        arch: Arch::Amd64,
+        name: "amd64",
+        aliases: &["x86_64", "x64"],
+        glance: "x86_64",
+        runner: "x64",
+        ubuntu: "amd64",
+    },
+    Names {
+        arch: Arch::Arm64,
+        name: "arm64",
+        aliases: &["aarch64"],
+        glance: "aarch64",
+        runner: "arm64",
+        ubuntu: "arm64",
+    },
     Names { arch: Arch::S390x, name: "s390x", aliases: &[], glance: "s390x", runner: "s390x", ubuntu: "s390x" },
-    Names { arch: Arch::Ppc64le, name: "ppc64le", aliases: &["ppc64el"], glance: "ppc64le", runner: "ppc64le", ubuntu: "ppc64el" },
-    Names { arch: Arch::Armhf, name: "armhf", aliases: &["arm", "armv7l"], glance: "aarch64", runner: "arm", ubuntu: "arm64" },
+    Names {
+        arch: Arch::Ppc64le,
+        name: "ppc64le",
+        aliases: &["ppc64el"],
+        glance: "ppc64le",
+        runner: "ppc64le",
+        ubuntu: "ppc64el",
+    },
+    Names {
+        arch: Arch::Armhf,
+        name: "armhf",
+        aliases: &["arm", "armv7l"],
+        glance: "aarch64",
+        runner: "arm",
+        ubuntu: "arm64",
+    },
 ];
 
 /// A word that names no architecture we know.

@@ -97,16 +97,20 @@ impl Policy {
     fn parse(path: &str, text: &str) -> Result<Policy, PolicyError> {
         let wrong = |reason: String| PolicyError::Content { path: path.to_owned(), reason };
         let text: Text = yaml::parse(text).map_err(|error| wrong(error.to_string()))?;
-        let globs = |field: &str, words: &[String]| Globs::new(words).map_err(|error| wrong(format!("{field}: {error}")));
-        let grace: SignedDuration =
-            text.leftover_grace.parse().map_err(|error| wrong(format!("leftover_grace: {error}; write for example 24h")))?;
+        let globs =
+            |field: &str, words: &[String]| Globs::new(words).map_err(|error| wrong(format!("{field}: {error}")));
+        let grace: SignedDuration = text
+            .leftover_grace
+            .parse()
+            .map_err(|error| wrong(format!("leftover_grace: {error}; write for example 24h")))?;
         Ok(Policy {
             clouds: globs("clouds", &text.clouds)?,
             names: globs("names", &text.names)?,
             adopt: globs("adopt", &text.adopt)?,
             copy_from: globs("copy_from", &text.copy_from)?,
             visibilities: text.visibilities,
-            leftover_grace: Duration::try_from(grace).map_err(|_| wrong("leftover_grace: may not be negative".to_owned()))?,
+            leftover_grace: Duration::try_from(grace)
+                .map_err(|_| wrong("leftover_grace: may not be negative".to_owned()))?,
         })
     }
 }

@@ -15,9 +15,32 @@ const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// Image attributes that a message may not set through `properties`: those of the Image API v2's own schema.
 pub(crate) const CORE_ATTRIBUTES: [&str; 26] = [
-    "id", "name", "status", "visibility", "protected", "checksum", "size", "virtual_size", "disk_format",
-    "container_format", "created_at", "updated_at", "tags", "direct_url", "locations", "self", "file", "schema",
-    "min_disk", "min_ram", "architecture", "stores", "os_hidden", "deleted", "deleted_at", "is_public",
+    "id",
+    "name",
+    "status",
+    "visibility",
+    "protected",
+    "checksum",
+    "size",
+    "virtual_size",
+    "disk_format",
+    "container_format",
+    "created_at",
+    "updated_at",
+    "tags",
+    "direct_url",
+    "locations",
+    "self",
+    "file",
+    "schema",
+    "min_disk",
+    "min_ram",
+    "architecture",
+    "stores",
+    "os_hidden",
+    "deleted",
+    "deleted_at",
+    "is_public",
 ];
 
 /// What names of properties may not begin with: they are ours, or Glance's.
@@ -55,8 +78,8 @@ pub fn decode(payload: &[u8], now: Timestamp) -> Result<Message, DecodeError> {
     if payload.len() > SIZE_MAX {
         return Err(DecodeError::new("message", format!("larger than {SIZE_MAX} bytes")));
     }
-    let value: Value = serde_json::from_slice(payload)
-        .map_err(|error| DecodeError::new("message", format!("not JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_slice(payload).map_err(|error| DecodeError::new("message", format!("not JSON: {error}")))?;
     let Value::Object(mut envelope) = value else {
         return Err(DecodeError::new("message", "not a JSON object"));
     };
@@ -81,7 +104,11 @@ pub fn glimpse(payload: &[u8]) -> Glimpse {
         name: word("/spec/name"),
         arch: word("/spec/arch"),
         cloud: word("/spec/cloud"),
-        run: value.pointer("/progress/run").and_then(Value::as_u64).and_then(|run| u32::try_from(run).ok()).unwrap_or(0),
+        run: value
+            .pointer("/progress/run")
+            .and_then(Value::as_u64)
+            .and_then(|run| u32::try_from(run).ok())
+            .unwrap_or(0),
     }
 }
 
@@ -101,7 +128,9 @@ pub struct Glimpse {
 fn version(found: Option<&Value>) -> Result<(), DecodeError> {
     match found.and_then(Value::as_u64) {
         Some(number) if number == u64::from(VERSION) => Ok(()),
-        Some(number) => Err(DecodeError::new("version", format!("{number} is unknown here: this program reads version {VERSION}"))),
+        Some(number) => {
+            Err(DecodeError::new("version", format!("{number} is unknown here: this program reads version {VERSION}")))
+        }
         None => Err(DecodeError::new("version", format!("missing or no number: write {VERSION}"))),
     }
 }
@@ -111,7 +140,9 @@ fn decode_spec(spec: Value) -> Result<Spec, DecodeError> {
         return Err(DecodeError::new("spec", "not a JSON object"));
     };
     let kind = match fields.remove("kind") {
-        Some(Value::String(word)) => word.parse::<Kind>().map_err(|error| DecodeError::new("spec.kind", error.to_string()))?,
+        Some(Value::String(word)) => {
+            word.parse::<Kind>().map_err(|error| DecodeError::new("spec.kind", error.to_string()))?
+        }
         Some(_) => return Err(DecodeError::new("spec.kind", "not a string")),
         None => return Err(DecodeError::new("spec.kind", "missing")),
     };
@@ -131,7 +162,8 @@ fn typed<T: DeserializeOwned>(value: Value, prefix: &str) -> Result<T, DecodeErr
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let reason = error.inner().to_string();
-        let mut parts: Vec<&str> = [prefix, path.as_str()].into_iter().filter(|part| !part.is_empty() && *part != ".").collect();
+        let mut parts: Vec<&str> =
+            [prefix, path.as_str()].into_iter().filter(|part| !part.is_empty() && *part != ".").collect();
         if let Some(field) = quoted_field(&reason).filter(|field| parts.last() != Some(field)) {
             parts.push(field);
         }

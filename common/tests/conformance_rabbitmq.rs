@@ -1,6 +1,7 @@
 //! RabbitMQ passes the suite of the seam. `IMAGEWRIGHT_TEST_AMQP` names a real broker; without it every case fails, for
 //! a queue that was not tried is not tested.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed case is a failed test")]
 use async_trait::async_trait;
 use imagewright_common::queue::conformance::Harness;
 use imagewright_common::queue::{self, Address, Backend, Patience};

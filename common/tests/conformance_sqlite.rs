@@ -1,8 +1,10 @@
 //! The embedded queue passes the suite of the seam.
 
+#![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
+
 use async_trait::async_trait;
-use imagewright_common::queue::{self, Address, Backend, Patience};
 use imagewright_common::queue::conformance::Harness;
+use imagewright_common::queue::{self, Address, Backend, Patience};
 use imagewright_common::queue_conformance;
 use tempfile::TempDir;
 

@@ -21,22 +21,23 @@ pub(crate) struct Cli {
 
 const AFTER: &str = "\
 Examples:
-  imagewright upload --name noble --arch amd64 --cloud edge-1,edge-2 --file /srv/images/noble.img --wait
+  imagewright upload --name noble --arch amd64 --cloud edge-1,edge-2 --file /srv/noble.img --wait
   imagewright status --since 2h
   imagewright latest-build-id noble --cloud edge-1
 
-Every option can also be set by a variable, IMAGEWRIGHT_ and the option in capitals (--queue-file:
-IMAGEWRIGHT_QUEUE_FILE), and in the file named by --config:
+Every option can also be set by a variable, IMAGEWRIGHT_ and the option in capitals
+(--queue-file: IMAGEWRIGHT_QUEUE_FILE), and in the file named by --config:
 
   queue = \"amqp://user:password@broker.example.org/images\"
   cloud = [\"edge-1\", \"edge-2\"]
   [upload]
   keep = 3
 
-A flag beats the variable, the variable beats the file. Clouds come from clouds.yaml, as for the openstack command.
+A flag beats the variable, the variable beats the file. Clouds come from clouds.yaml, as for
+the openstack command.
 
-Exit codes: 0 done; 1 a job that was waited for failed; 64 wrong usage or configuration; 66 unknown job;
-69 the queue or a cloud does not answer; 70 internal error; 130 interrupted.";
+Exit codes: 0 done; 1 a job that was waited for failed; 64 wrong usage or configuration;
+66 unknown job; 69 the queue or a cloud does not answer; 70 internal error; 130 interrupted.";
 
 /// What holds for every command.
 #[derive(Debug, Args)]

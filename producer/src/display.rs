@@ -14,7 +14,7 @@ use crate::watch::{News, label, standing};
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 const WAITING: &str = "{spinner} {prefix}  {wide_msg}";
-const SENDING: &str = "{spinner} {prefix}  [{bar:20}] {wide_msg}";
+const SENDING: &str = "{spinner} {prefix}  [{bar:10}] {wide_msg}";
 const ENDED: &str = "  {prefix}  {wide_msg}";
 
 /// How progress is shown.
@@ -142,7 +142,7 @@ impl Bars {
             bar.set_style(style(SENDING));
             bar.set_length(transfer.total);
             bar.set_position(transfer.bytes);
-            bar.set_message(progress(transfer));
+            bar.set_message(short(transfer));
         } else {
             bar.set_style(style(WAITING));
             bar.set_message(report::plain(&standing(job)));
@@ -158,17 +158,24 @@ fn style(template: &str) -> ProgressStyle {
 fn progress(transfer: Transfer) -> String {
     let Transfer { bytes, total, rate } = transfer;
     let percent = if total == 0 { 100 } else { u128::from(bytes) * 100 / u128::from(total) };
-    let mut text =
-        format!("{} of {} ({percent} %), {}/s", report::size(bytes), report::size(total), report::size(rate));
-    if let Some(seconds) = total.saturating_sub(bytes).checked_div(rate) {
-        let left = match seconds {
-            0..=119 => format!("{seconds} s"),
-            120..=7_199 => format!("{} min", seconds / 60),
-            _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        };
-        text.push_str(&format!(", {left} left"));
-    }
-    text
+    let left = left(transfer).map(|left| format!(", {left} left")).unwrap_or_default();
+    format!("{} of {} ({percent} %), {}/s{left}", report::size(bytes), report::size(total), report::size(rate))
+}
+
+/// The same beside a bar, where 80 columns must do.
+fn short(transfer: Transfer) -> String {
+    let Transfer { bytes, total, rate } = transfer;
+    let left = left(transfer).map(|left| format!(" {left}")).unwrap_or_default();
+    format!("{}/{} {}/s{left}", report::size(bytes), report::size(total), report::size(rate))
+}
+
+fn left(transfer: Transfer) -> Option<String> {
+    let seconds = transfer.total.saturating_sub(transfer.bytes).checked_div(transfer.rate)?;
+    Some(match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    })
 }
 
 #[cfg(test)]
@@ -187,6 +194,8 @@ mod tests {
         assert_eq!(shown(1 << 29, 1 << 30, 10 << 20), "512.0 MiB of 1.0 GiB (50 %), 10.0 MiB/s, 51 s left");
         assert_eq!(shown(0, 1 << 40, 100 << 20), "0 B of 1.0 TiB (0 %), 100.0 MiB/s, 2 h 54 min left");
         assert_eq!(shown(0, 0, 0), "0 B of 0 B (100 %), 0 B/s");
+        let beside_a_bar = short(Transfer { bytes: 1 << 29, total: 1 << 30, rate: 10 << 20 });
+        assert_eq!(beside_a_bar, "512.0 MiB/1.0 GiB 10.0 MiB/s 51 s");
     }
 
     #[test]

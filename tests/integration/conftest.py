@@ -40,6 +40,7 @@ def site(shared: tuple[Site, Worker]) -> Iterator[Site]:
     assert worker.is_running(), worker.tail(60)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `pytest -n 2` each backend has a process, and servers, of its own: most of the time is waiting."""
     for item in items:

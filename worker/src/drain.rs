@@ -25,7 +25,10 @@ pub(crate) async fn drained(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -
 
 async fn lanes_are_empty(backend: &Backend, lanes: &[Lane]) -> Result<bool, QueueError> {
     let ours = |queue: &str| {
-        queue.ends_with(".lost") || lanes.iter().any(|lane| queue.ends_with(&format!(".{lane}")) || queue.ends_with(&format!(".{lane}.started")))
+        queue.ends_with(".lost")
+            || lanes
+                .iter()
+                .any(|lane| queue.ends_with(&format!(".{lane}")) || queue.ends_with(&format!(".{lane}.started")))
     };
     Ok(backend.desk.depths().await?.iter().all(|depth| depth.ready == 0 || !ours(&depth.queue)))
 }
@@ -38,7 +41,11 @@ async fn nothing_unfinished(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -
         fold.apply(&event);
     }
     let ours = |kind: &str, arch: Option<&str>| {
-        kinds.iter().any(|known| known.as_str() == kind && (!known.per_arch() || lanes.iter().any(|lane| lane.kind == *known && lane.arch.map(|arch| arch.as_str()) == arch)))
+        kinds.iter().any(|known| {
+            known.as_str() == kind
+                && (!known.per_arch()
+                    || lanes.iter().any(|lane| lane.kind == *known && lane.arch.map(|arch| arch.as_str()) == arch))
+        })
     };
     Ok(!fold.unfinished().any(|job| job.kind.is_some_and(|kind| ours(kind, job.arch))))
 }

@@ -27,6 +27,9 @@ const HOLD: Duration = Duration::from_secs(20);
 /// When a job that was handed over comes back to look.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
+/// How often a job that must run alone looks for a worker that has nothing else to do.
+const ALONE_WAIT: Duration = Duration::from_secs(5);
+
 /// Time between reports of progress.
 const PROGRESS: Duration = Duration::from_secs(2);
 
@@ -53,7 +56,7 @@ impl Desk {
 
     async fn settle(self: &Arc<Self>, delivery: Delivery) -> Result<(), QueueError> {
         let now = Timestamp::now();
-        let message = match wire::decode(&delivery.payload, now) {
+        let mut message = match wire::decode(&delivery.payload, now) {
             Ok(message) => message,
             Err(error) => return self.bury_unreadable(delivery, error).await,
         };
@@ -65,8 +68,11 @@ impl Desk {
         if let Err(refusal) = limits::check(&message, &self.tools.policy) {
             return self.bury(delivery, &message, refusal.field, refusal.reason).await;
         }
-        if now >= message.deadline(now) {
-            let reason = verdict::past_deadline(message.deadline(now));
+        let first_seen = delivery.counts.first_at.unwrap_or(now);
+        message.asked_at = Some(message.asked_at(first_seen));
+        message.deadline = Some(message.deadline(first_seen));
+        if now >= message.deadline(first_seen) {
+            let reason = verdict::past_deadline(message.deadline(first_seen));
             steps::abandon(&self.tools, &message).await;
             return self.bury(delivery, &message, "deadline".to_owned(), reason).await;
         }
@@ -76,7 +82,9 @@ impl Desk {
             return self.bury(delivery, &message, "message".to_owned(), reason).await;
         }
         if delivery.counts.crashes >= CRASHES_ALONE {
-            let _alone = self.alone.write().await;
+            let Ok(_alone) = self.alone.try_write() else {
+                return delivery.settle(Verdict::Release { after: ALONE_WAIT }).await;
+            };
             return self.work(delivery, message).await;
         }
         let _together = self.alone.read().await;
@@ -95,7 +103,8 @@ impl Desk {
             let (tools, message, observer) = (self.tools.clone(), message.clone(), observer.clone());
             async move { steps::advance(&tools, &message, &observer).await }
         }));
-        let _progress = Step(tokio::spawn(self.clone().report(message.clone(), observer, counts.attempt, delivery.from)));
+        let _progress =
+            Step(tokio::spawn(self.clone().report(message.clone(), observer, counts.attempt, delivery.from)));
         let mut hand_back = self.hand_back.clone();
         tokio::select! {
             ended = &mut step.0 => return self.conclude(Some(delivery), &message, &counts, ended).await,
@@ -148,7 +157,8 @@ impl Desk {
         }
         let handed_over = delivery.is_none();
         let kind = message.spec.kind();
-        let Decision { say, verdict } = verdict::decide(kind, counts, message.deadline(now), ended, self.journal.by(), now);
+        let Decision { say, verdict } =
+            verdict::decide(kind, counts, message.deadline(now), ended, self.journal.by(), now);
         if matches!(verdict, Verdict::Bury(_)) {
             steps::abandon(&self.tools, message).await;
         }
@@ -169,9 +179,17 @@ impl Desk {
         self.journal.say(child, What::Queued).await
     }
 
-    async fn bury(&self, delivery: Delivery, message: &Message, field: String, reason: String) -> Result<(), QueueError> {
+    async fn bury(
+        &self,
+        delivery: Delivery,
+        message: &Message,
+        field: String,
+        reason: String,
+    ) -> Result<(), QueueError> {
         let attempt = delivery.counts.attempt;
-        self.journal.say(message, What::Failed { error: reason.clone(), field: Some(field.clone()), attempt, request_id: None }).await?;
+        self.journal
+            .say(message, What::Failed { error: reason.clone(), field: Some(field.clone()), attempt, request_id: None })
+            .await?;
         delivery.settle(Verdict::Bury(self.burial(field, reason))).await
     }
 
@@ -179,8 +197,12 @@ impl Desk {
         let glimpse = wire::glimpse(&delivery.payload);
         let id = message_id(&delivery.payload);
         let DecodeError { field, reason } = error;
-        let what =
-            What::Failed { error: reason.clone(), field: Some(field.clone()), attempt: delivery.counts.attempt, request_id: None };
+        let what = What::Failed {
+            error: reason.clone(),
+            field: Some(field.clone()),
+            attempt: delivery.counts.attempt,
+            request_id: None,
+        };
         self.journal.say_event(Event::of_unreadable(&glimpse, id, self.journal.by(), what)).await?;
         delivery.settle(Verdict::Bury(self.burial(field, reason))).await
     }

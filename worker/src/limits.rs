@@ -7,7 +7,11 @@ use imagewright_common::wire::DecodeError;
 /// The first thing that `message` asks and may not.
 pub(crate) fn check(message: &Message, policy: &Policy) -> Result<(), DecodeError> {
     let spec = &message.spec;
-    refuse_unless(policy.clouds.fits(spec.cloud().as_str()), "spec.cloud", "the policy does not allow this cloud (clouds)")?;
+    refuse_unless(
+        policy.clouds.fits(spec.cloud().as_str()),
+        "spec.cloud",
+        "the policy does not allow this cloud (clouds)",
+    )?;
     refuse_unless(policy.names.fits(spec.name().as_str()), "spec.name", "the policy does not allow this name (names)")?;
     match spec {
         Spec::Prune(_) => Ok(()),
@@ -18,7 +22,11 @@ pub(crate) fn check(message: &Message, policy: &Policy) -> Result<(), DecodeErro
                 Source::File(_) | Source::Url { .. } => Ok(()),
                 Source::Image(image) => {
                     let from = policy.copy_from.fits(image.cloud.as_str());
-                    refuse_unless(from, "spec.source.image.cloud", "the policy does not allow copies from this cloud (copy_from)")
+                    refuse_unless(
+                        from,
+                        "spec.source.image.cloud",
+                        "the policy does not allow copies from this cloud (copy_from)",
+                    )
                 }
             }
         }

@@ -15,7 +15,11 @@ use imagewright_common::telemetry::Format;
 /// A worker takes jobs from the queue, as many at once as --concurrency says, until it is told to stop. Start as many
 /// workers on as many machines as you like; each may be killed at any moment.
 #[derive(Debug, Parser)]
-#[command(name = "imagewright-worker", version, after_help = "Example:\n  imagewright-worker --queue amqp://user@broker/ --queue-file /etc/imagewright/queue --file-root /srv/images\n\nThe clouds are those of clouds.yaml, found as openstacksdk finds it (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack, /etc/openstack).\nSIGTERM stops taking jobs and finishes or hands back what runs within --grace; a second one ends at once.")]
+#[command(
+    name = "imagewright-worker",
+    version,
+    after_help = "Example:\n  imagewright-worker --queue amqp://user@broker/ --queue-file /etc/imagewright/queue --file-root /srv/images\n\nThe clouds are those of clouds.yaml, found as openstacksdk finds it (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack, /etc/openstack).\nSIGTERM stops taking jobs and finishes or hands back what runs within --grace; a second one ends at once."
+)]
 pub(crate) struct Options {
     /// Where jobs are queued: amqp://USER:PASSWORD@HOST/VHOST[,amqp://...], amqps://... or sqlite:PATH. By default an
     /// embedded queue in the state directory of the user.
@@ -127,7 +131,11 @@ impl FromStr for Concurrency {
     fn from_str(text: &str) -> Result<Self, String> {
         let pair = |word: &str| {
             let (kind, count) = word.split_once('=').ok_or_else(|| format!("{word:?} is not KIND=N"))?;
-            let count = count.parse().ok().filter(|count| (1..=1000).contains(count)).ok_or_else(|| format!("{count:?} is not 1 to 1000"))?;
+            let count = count
+                .parse()
+                .ok()
+                .filter(|count| (1..=1000).contains(count))
+                .ok_or_else(|| format!("{count:?} is not 1 to 1000"))?;
             Ok((kind.parse::<Kind>().map_err(|error| error.to_string())?, count))
         };
         text.split(',').filter(|word| !word.is_empty()).map(pair).collect::<Result<_, String>>().map(Concurrency)

@@ -102,7 +102,11 @@ fn address(options: &Options) -> Result<Address, Fatal> {
         (Some(queue), _) => Some(queue.clone()),
         (None, Some(file)) => {
             let read = std::fs::read_to_string(file);
-            Some(read.map_err(|error| usage(anyhow::anyhow!("--queue-file {}: {error}", file.display())))?.trim().to_owned())
+            Some(
+                read.map_err(|error| usage(anyhow::anyhow!("--queue-file {}: {error}", file.display())))?
+                    .trim()
+                    .to_owned(),
+            )
         }
         (None, None) => None,
     };

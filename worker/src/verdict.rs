@@ -94,7 +94,14 @@ fn budget(kind: Kind) -> u32 {
 }
 
 /// Judge how a step of a job ended.
-pub(crate) fn decide(kind: Kind, counts: &Counts, deadline: Timestamp, ended: Ended, worker: &str, now: Timestamp) -> Decision {
+pub(crate) fn decide(
+    kind: Kind,
+    counts: &Counts,
+    deadline: Timestamp,
+    ended: Ended,
+    worker: &str,
+    now: Timestamp,
+) -> Decision {
     match ended {
         Ended::Succeeded { result, .. } => Decision { say: Some(What::Succeeded { result }), verdict: Verdict::Done },
         Ended::Wait { after, why } => waiting(counts, after, why, now),
@@ -113,7 +120,14 @@ fn waiting(counts: &Counts, after: Duration, why: String, now: Timestamp) -> Dec
     Decision { say: Some(say), verdict: Verdict::Release { after } }
 }
 
-fn failed(kind: Kind, counts: &Counts, deadline: Timestamp, failure: Failure, worker: &str, now: Timestamp) -> Decision {
+fn failed(
+    kind: Kind,
+    counts: &Counts,
+    deadline: Timestamp,
+    failure: Failure,
+    worker: &str,
+    now: Timestamp,
+) -> Decision {
     let attempt = counts.attempt.saturating_add(1);
     let (after, tries) = match failure.sort {
         Sort::Rejected { ref field } => {
@@ -126,7 +140,9 @@ fn failed(kind: Kind, counts: &Counts, deadline: Timestamp, failure: Failure, wo
         }
         Sort::Busy { after } => (after.unwrap_or(BUSY_WAIT), u32::MAX),
         Sort::UnknownCloud => (UNKNOWN_CLOUD_WAIT, UNKNOWN_CLOUD_TRIES),
-        Sort::Transient { after } => (after.unwrap_or_else(|| backoff::full_jitter(counts.attempt, BACKOFF_BASE, BACKOFF_MAX)), budget(kind)),
+        Sort::Transient { after } => {
+            (after.unwrap_or_else(|| backoff::full_jitter(counts.attempt, BACKOFF_BASE, BACKOFF_MAX)), budget(kind))
+        }
     };
     if now >= deadline {
         return bury(past_deadline(deadline), Some("deadline".to_owned()), failure, attempt, worker);
@@ -207,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_wrong_request_is_buried_at_once_with_its_field() {
-        let Verdict::Bury(burial) = judge(0, Sort::Rejected { field: Some("spec.source.file".to_owned()) }, 24).verdict else {
+        let Verdict::Bury(burial) = judge(0, Sort::Rejected { field: Some("spec.source.file".to_owned()) }, 24).verdict
+        else {
             panic!("not buried")
         };
         assert_eq!(burial.field.as_deref(), Some("spec.source.file"));

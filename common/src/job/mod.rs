@@ -22,7 +22,7 @@ pub use words::{CloudName, ImageName, Keep};
 /// The message version this program writes. Older versions are read for ever.
 pub const VERSION: u32 = 1;
 
-/// How long a job without a deadline of its own may take, counted from when it was asked for.
+/// How long a job without a deadline of its own may take, counted from when the queue first saw it.
 pub const DEFAULT_DEADLINE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// One job as it travels on the queue.
@@ -41,7 +41,8 @@ pub struct Message {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub asked_at: Option<Timestamp>,
-    /// When the job is given up if it has not ended (RFC 3339); 24 hours after it was asked for by default.
+    /// When the job is given up if it has not ended (RFC 3339); 24 hours after it was
+    /// enqueued by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub deadline: Option<Timestamp>,
@@ -105,14 +106,14 @@ impl Message {
         self.progress.as_ref().map_or(0, |progress| progress.run)
     }
 
-    /// When the result was wanted: as said, else the time in a version 7 id (RFC 9562), else `now`.
-    pub fn asked_at(&self, now: Timestamp) -> Timestamp {
-        self.asked_at.or_else(|| id_time(self.id)).unwrap_or(now)
+    /// When the result was wanted: as said, else the time in a version 7 id (RFC 9562), else when the queue first saw it.
+    pub fn asked_at(&self, first_seen: Timestamp) -> Timestamp {
+        self.asked_at.or_else(|| id_time(self.id)).unwrap_or(first_seen)
     }
 
-    /// When the job is given up.
-    pub fn deadline(&self, now: Timestamp) -> Timestamp {
-        self.deadline.unwrap_or_else(|| self.asked_at(now).checked_add(DEFAULT_DEADLINE).unwrap_or(Timestamp::MAX))
+    /// When the job is given up: as said, else [`DEFAULT_DEADLINE`] after the queue first saw it.
+    pub fn deadline(&self, first_seen: Timestamp) -> Timestamp {
+        self.deadline.unwrap_or_else(|| first_seen.saturating_add(DEFAULT_DEADLINE).unwrap_or(Timestamp::MAX))
     }
 
     /// The id of a child: the same each time, so that a step that enqueues children may run twice.

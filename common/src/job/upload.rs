@@ -129,14 +129,19 @@ impl TryFrom<LooseSource> for Source {
     fn try_from(loose: LooseSource) -> Result<Self, BadSource> {
         match loose {
             LooseSource { file: Some(path), url: None, sha256: None, image: None } => {
-                if path.starts_with('/') && !path.contains('\0') { Ok(Source::File(path)) } else { Err(BadSource::Relative) }
+                if path.starts_with('/') && !path.contains('\0') {
+                    Ok(Source::File(path))
+                } else {
+                    Err(BadSource::Relative)
+                }
             }
             LooseSource { file: None, url: Some(url), sha256: Some(sha256), image: None } => {
                 Ok(Source::Url { url, sha256: digest(&sha256)? })
             }
             LooseSource { file: None, url: None, sha256: None, image: Some(image) } => {
                 let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-                let sane = (1..=255).contains(&image.id.len()) && image.id.chars().all(fits) && !image.id.contains("..");
+                let sane =
+                    (1..=255).contains(&image.id.len()) && image.id.chars().all(fits) && !image.id.contains("..");
                 if sane { Ok(Source::Image(image)) } else { Err(BadSource::ImageId) }
             }
             LooseSource { .. } => Err(BadSource::NotOne),

@@ -41,13 +41,17 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Nothing that begins like an address.
-    #[error("a queue is sqlite:PATH, amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST] or amqps://.., several hosts separated by commas")]
+    #[error(
+        "a queue is sqlite:PATH, amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST] or amqps://.., several hosts separated by commas"
+    )]
     Form,
     /// `sqlite:` without a usable path.
     #[error("write the queue file as sqlite:PATH, as in sqlite:/var/lib/imagewright/queue.db")]
     Path,
     /// A list that mixes schemes.
-    #[error("address {position} of the list does not begin with {expected}: all hosts of a list share one scheme, and a comma inside a password is written %2C")]
+    #[error(
+        "address {position} of the list does not begin with {expected}: all hosts of a list share one scheme, and a comma inside a password is written %2C"
+    )]
     Mixed {
         /// Its place in the list, from 1.
         position: usize,
@@ -55,7 +59,9 @@ pub enum AddressError {
         expected: &'static str,
     },
     /// A URL that cannot be read.
-    #[error("address {position} of the list is no URL ({reason}): in a user name or password write @ as %40, / as %2F, : as %3A, # as %23, ? as %3F")]
+    #[error(
+        "address {position} of the list is no URL ({reason}): in a user name or password write @ as %40, / as %2F, : as %3A, # as %23, ? as %3F"
+    )]
     Url {
         /// Its place in the list, from 1.
         position: usize,
@@ -243,7 +249,8 @@ mod tests {
             let address: Address = value.parse().unwrap();
             assert!(!format!("{address} {address:?} {:#?}", hosts(value)).contains("secret"));
         }
-        let broken = ["amqp://u:sec,secret@h", "amqp://u:secret#x@h", "amqp://u:secret@", "amqp://u:se:secret/@h", "u:secret@h"];
+        let broken =
+            ["amqp://u:sec,secret@h", "amqp://u:secret#x@h", "amqp://u:secret@", "amqp://u:se:secret/@h", "u:secret@h"];
         for value in broken {
             let error = value.parse::<Address>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("secret"), "{value}: {error}");

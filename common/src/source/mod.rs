@@ -1,7 +1,7 @@
 //! Where image bytes come from: a file, a url, another Glance. All end as the same thing, [`Opened`]: a known length, a
 //! known format, a stream of exactly that many bytes, and their digest when the stream has ended.
 //!
-//! Reading order: [`format`] (what bytes are), [`file`] and [`url`] (how they are reached, and what is refused),
+//! Reading order: [`mod@format`] (what bytes are), [`mod@file`] and [`url`] (how they are reached, and what is refused),
 //! [`digest`] (hashed once), `pump` (the stream itself).
 
 pub mod digest;

@@ -236,7 +236,10 @@ impl Job {
                 self.error = Some(told(error, field.as_deref(), request_id.as_deref()));
                 self.attempts = self.attempts.max(*attempt);
             }
-            What::Cancelled => self.end(State::Cancelled),
+            What::Cancelled => {
+                self.end(State::Cancelled);
+                self.error = None;
+            }
             What::Warning { .. } | What::Progress { .. } => {}
         }
     }

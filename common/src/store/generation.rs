@@ -75,7 +75,9 @@ pub fn sight(image: &Image, server_time: Timestamp) -> Sight {
         ImageStatus::Active | ImageStatus::Deactivated => Sight::Active,
         ImageStatus::Queued if untouched < CREATE_LOST => Sight::Busy,
         ImageStatus::Queued => Sight::Free,
-        ImageStatus::Saving | ImageStatus::Uploading | ImageStatus::Importing | ImageStatus::Other(_) if untouched < BEAT_LOST => {
+        ImageStatus::Saving | ImageStatus::Uploading | ImageStatus::Importing | ImageStatus::Other(_)
+            if untouched < BEAT_LOST =>
+        {
             Sight::Busy
         }
         ImageStatus::Saving

@@ -52,7 +52,9 @@ pub async fn upload_image(
         match upload.advance().await {
             Ok(Step::Done(done)) => break *done.image,
             Ok(Step::Wait { after, .. }) => tokio::time::sleep(after).await,
-            Ok(Step::TakenOver | Step::Gone) => return Err(StoreError::Transient("somebody deleted the image".to_owned())),
+            Ok(Step::TakenOver | Step::Gone) => {
+                return Err(StoreError::Transient("somebody deleted the image".to_owned()));
+            }
             Err(error) => {
                 if let Err(left) = upload.abandon().await {
                     tracing::warn!(error = %left, "what was begun could not be removed");
@@ -95,7 +97,8 @@ pub async fn get_latest_build_id(
 ) -> Result<Option<String>, StoreError> {
     let glance = pool.glance(cloud).await?;
     let images = revision::owned(&glance, name).await?.value;
-    let fits = |image: &&Image| (any_status || is_usable(image)) && arch.is_none_or(|arch| stamp::arch(image) == Some(arch));
+    let fits =
+        |image: &&Image| (any_status || is_usable(image)) && arch.is_none_or(|arch| stamp::arch(image) == Some(arch));
     Ok(images.iter().find(fits).map(|image| image.id.clone()))
 }
 

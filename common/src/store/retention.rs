@@ -178,7 +178,11 @@ fn by_place(image: &Image, place: usize, keep: Keep) -> (Action, String) {
 /// Begun by us and never finished.
 fn is_leftover(image: &Image) -> bool {
     let unfinished = match image.status {
-        ImageStatus::Queued | ImageStatus::Saving | ImageStatus::Uploading | ImageStatus::Importing | ImageStatus::Killed => true,
+        ImageStatus::Queued
+        | ImageStatus::Saving
+        | ImageStatus::Uploading
+        | ImageStatus::Importing
+        | ImageStatus::Killed => true,
         ImageStatus::Active
         | ImageStatus::Deactivated
         | ImageStatus::Deleted
@@ -204,7 +208,9 @@ async fn leftover(image: &Image, request: &Request<'_>, now: Timestamp, history:
             (Action::Delete, format!("left by job {job}, silent since {at:.0}"))
         }
         Known::LastHeard(_) => ignore("its job goes on"),
-        Known::Nothing => (Action::Ignore, format!("unfinished, but job {job} is not in the log: delete it by hand if it is dead")),
+        Known::Nothing => {
+            (Action::Ignore, format!("unfinished, but job {job} is not in the log: delete it by hand if it is dead"))
+        }
     }
 }
 
@@ -232,9 +238,14 @@ pub async fn carry_out(glance: &Glance, request: &Request<'_>, history: &dyn His
             Action::Ignore => {}
             Action::Keep => outcome.kept.push(Ruled { id, rule: judgement.rule }),
             Action::Delete => match glance.delete(&id).await {
-                Ok(Deletion::Deleted | Deletion::AlreadyGone) => outcome.deleted.push(Ruled { id, rule: judgement.rule }),
+                Ok(Deletion::Deleted | Deletion::AlreadyGone) => {
+                    outcome.deleted.push(Ruled { id, rule: judgement.rule })
+                }
                 Err(error) if matches!(error.kind, CloudErrorKind::Forbidden | CloudErrorKind::Conflict) => {
-                    outcome.kept.push(Ruled { id, rule: format!("{}, but the cloud refused: {}", judgement.rule, error.message) });
+                    outcome.kept.push(Ruled {
+                        id,
+                        rule: format!("{}, but the cloud refused: {}", judgement.rule, error.message),
+                    });
                 }
                 Err(error) => return Err(error),
             },
@@ -263,7 +274,8 @@ impl Plan {
 
     fn without_deletions(self) -> Outcome {
         let ruled = |judgement: Judgement| Ruled { id: judgement.image.id, rule: judgement.rule };
-        let kept = self.judgements.into_iter().filter(|judgement| judgement.action == Action::Keep).map(ruled).collect();
+        let kept =
+            self.judgements.into_iter().filter(|judgement| judgement.action == Action::Keep).map(ruled).collect();
         Outcome { kept, deleted: Vec::new() }
     }
 }

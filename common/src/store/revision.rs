@@ -23,7 +23,8 @@ pub async fn owned(glance: &Glance, name: &ImageName) -> Result<Observed<Vec<Ima
     };
     let mut seen = glance.list(&query(false)).await?;
     seen.value.extend(glance.list(&query(true)).await?.value);
-    seen.value.retain(|image| image.owner.as_deref() == Some(owner.as_str()) && image.name.as_deref() == Some(name.as_str()));
+    seen.value
+        .retain(|image| image.owner.as_deref() == Some(owner.as_str()) && image.name.as_deref() == Some(name.as_str()));
     seen.value.sort_by(|a, b| a.id.cmp(&b.id));
     seen.value.dedup_by(|a, b| a.id == b.id);
     seen.value.sort_by_key(|image| Reverse(order(image)));

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use url::Url;
 
-use super::StoreError;
 use super::CloudPool;
+use super::StoreError;
 use crate::job::{DiskFormat, ImageRef};
 use crate::openstack::{CloudErrorKind, ImageStatus};
 use crate::source::file::RootError;
@@ -62,9 +62,17 @@ impl Sources {
     }
 
     /// An image of another cloud, as a stream. Its own digest is taken over: nothing is hashed here.
-    pub(super) async fn image(&self, pool: &CloudPool, wanted: &ImageRef, declared: DiskFormat) -> Result<Opened, StoreError> {
+    pub(super) async fn image(
+        &self,
+        pool: &CloudPool,
+        wanted: &ImageRef,
+        declared: DiskFormat,
+    ) -> Result<Opened, StoreError> {
         let glance = pool.glance(&wanted.cloud).await.map_err(of_source_cloud)?;
-        let gone = || StoreError::Rejected { field: IMAGE_FIELD, reason: format!("source pruned: {} has no image {}", wanted.cloud, wanted.id) };
+        let gone = || StoreError::Rejected {
+            field: IMAGE_FIELD,
+            reason: format!("source pruned: {} has no image {}", wanted.cloud, wanted.id),
+        };
         let image = match glance.get(&wanted.id).await {
             Ok(seen) => seen.value,
             Err(error) if error.kind == CloudErrorKind::NotFound => return Err(gone()),
@@ -88,9 +96,14 @@ impl Sources {
         };
         let (length, data) = glance.download(&wanted.id).await?;
         if image.size.is_some_and(|size| size != length) {
-            return Err(StoreError::Transient(format!("the source cloud sends {length} bytes of an image of {}", image.size.unwrap_or(0))));
+            return Err(StoreError::Transient(format!(
+                "the source cloud sends {length} bytes of an image of {}",
+                image.size.unwrap_or(0)
+            )));
         }
-        let stream = data.map(|chunk| chunk.map_err(|error| SourceError::Transient { reason: error.to_string(), retry_after: error.retry_after }));
+        let stream = data.map(|chunk| {
+            chunk.map_err(|error| SourceError::Transient { reason: error.to_string(), retry_after: error.retry_after })
+        });
         Ok(Opened::from_stream(length, stream, declared, known).await?)
     }
 }
@@ -98,7 +111,9 @@ impl Sources {
 /// A source cloud that is not configured is another field than the destination.
 fn of_source_cloud(error: StoreError) -> StoreError {
     match error {
-        StoreError::Config(error) => StoreError::Rejected { field: "spec.source.image.cloud", reason: error.to_string() },
+        StoreError::Config(error) => {
+            StoreError::Rejected { field: "spec.source.image.cloud", reason: error.to_string() }
+        }
         StoreError::Cloud(_) | StoreError::Source(_) | StoreError::Rejected { .. } | StoreError::Transient(_) => error,
     }
 }

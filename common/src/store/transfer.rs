@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{StoreError, stamp};
 use crate::openstack::{CloudErrorKind, Glance};
-use crate::source::{Digests, Opened, SourceError};
+use crate::source::{Digests, Opened};
 
 /// Time between touches of the image.
 const BEAT: Duration = Duration::from_secs(15);
@@ -48,7 +48,12 @@ pub(super) enum Sent {
 }
 
 /// Send everything that `opened` has into the image `id`.
-pub(super) async fn send(glance: &Glance, id: Uuid, opened: Opened, observer: &Arc<Observer>) -> Result<Sent, StoreError> {
+pub(super) async fn send(
+    glance: &Glance,
+    id: Uuid,
+    opened: Opened,
+    observer: &Arc<Observer>,
+) -> Result<Sent, StoreError> {
     let length = opened.length;
     let (stream, ticket) = opened.into_stream();
     observer.sent.store(0, Ordering::Relaxed);
@@ -69,8 +74,8 @@ pub(super) async fn send(glance: &Glance, id: Uuid, opened: Opened, observer: &A
     match answer {
         Ok(()) => Ok(Sent::Whole(ticket.finish().await?)),
         Err(error) => {
-            // A source that failed is the cause, whatever the cloud then said. Any other end of the stream is the cloud's.
-            if let Err(cause @ (SourceError::Refused { .. } | SourceError::Changed { .. })) = ticket.finish().await {
+            // A source that failed is the cause, whatever the cloud then said.
+            if let Some(cause) = ticket.failure() {
                 return Err(cause.into());
             }
             match error.kind {
@@ -114,7 +119,10 @@ async fn stall(observer: &Observer) -> StoreError {
         }
         let limit = if sent < total { STALL } else { STORE_TIME };
         if since.elapsed() > limit {
-            return StoreError::Transient(format!("transfer stalled: {sent} of {total} bytes, nothing for {} s", limit.as_secs()));
+            return StoreError::Transient(format!(
+                "transfer stalled: {sent} of {total} bytes, nothing for {} s",
+                limit.as_secs()
+            ));
         }
     }
 }

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::generation::{Generation, Ids, LAST, Sight, sight};
+use super::sources::{IMAGE_FIELD, Sources};
 use super::stamp::{self, Stamp};
 use super::transfer::{self, Observer, Sent};
-use super::sources::{IMAGE_FIELD, Sources};
 use super::verify::{self, Expected};
 use super::{CloudPool, StoreError, revision};
 use crate::backoff::jitter;
@@ -149,7 +149,9 @@ impl Upload<'_> {
     async fn begin(&self, glance: &Glance) -> Result<Step, StoreError> {
         let Some(permit) = self.gate.enter(&self.spec.cloud) else { return Ok(no_room()) };
         let opened = match self.open_source().await {
-            Err(StoreError::Rejected { field: IMAGE_FIELD, reason }) => return self.without_source(glance, reason).await,
+            Err(StoreError::Rejected { field: IMAGE_FIELD, reason }) => {
+                return self.without_source(glance, reason).await;
+            }
             opened => opened?,
         };
         let ids = self.ids();
@@ -219,14 +221,21 @@ impl Upload<'_> {
     }
 
     /// Two live attempts: the older one wins if it became active, else it goes.
-    async fn settle_older(&self, glance: &Glance, older: &Generation, newer: &Generation) -> Result<Option<Step>, StoreError> {
+    async fn settle_older(
+        &self,
+        glance: &Glance,
+        older: &Generation,
+        newer: &Generation,
+    ) -> Result<Option<Step>, StoreError> {
         let asked = Instant::now();
         match glance.get(&older.image.id).await {
             Ok(seen) if seen.value.status == ImageStatus::Active => {
                 glance.delete(&newer.image.id).await?;
                 self.verify(glance, older.number, seen.value, None).await.map(Some)
             }
-            Ok(_) if asked.elapsed() > TAKE_OVER_TIME => Ok(Some(wait(jitter(Duration::from_secs(1)), "the cloud is slow"))),
+            Ok(_) if asked.elapsed() > TAKE_OVER_TIME => {
+                Ok(Some(wait(jitter(Duration::from_secs(1)), "the cloud is slow")))
+            }
             Ok(_) => {
                 glance.delete(&older.image.id).await?;
                 Ok(None)
@@ -248,7 +257,9 @@ impl Upload<'_> {
             Sent::TakenOver => return Ok(Step::TakenOver),
         };
         match (glance.get(&id.to_string()).await, digests) {
-            (Ok(seen), Some(digests)) => self.verify(glance, number, seen.value, Some(Expected::of(length, digests))).await,
+            (Ok(seen), Some(digests)) => {
+                self.verify(glance, number, seen.value, Some(Expected::of(length, digests))).await
+            }
             (Ok(_), None) => Ok(wait(jitter(Duration::from_secs(1)), "another worker sends the image")),
             (Err(error), _) if error.kind == CloudErrorKind::NotFound => Ok(Step::TakenOver),
             (Err(error), _) => Err(error.into()),
@@ -256,13 +267,24 @@ impl Upload<'_> {
     }
 
     /// Compare what is stored with the source, and say so on the image.
-    async fn verify(&self, glance: &Glance, number: u8, image: Image, expected: Option<Expected>) -> Result<Step, StoreError> {
+    async fn verify(
+        &self,
+        glance: &Glance,
+        number: u8,
+        image: Image,
+        expected: Option<Expected>,
+    ) -> Result<Step, StoreError> {
         match image.status {
             ImageStatus::Active => {}
             ImageStatus::Deactivated => {
-                return Err(StoreError::Rejected { field: "spec.cloud", reason: "its image was deactivated by an administrator".to_owned() });
+                return Err(StoreError::Rejected {
+                    field: "spec.cloud",
+                    reason: "its image was deactivated by an administrator".to_owned(),
+                });
             }
-            ImageStatus::Queued => return Err(StoreError::Transient("the cloud took the bytes and kept none".to_owned())),
+            ImageStatus::Queued => {
+                return Err(StoreError::Transient("the cloud took the bytes and kept none".to_owned()));
+            }
             ImageStatus::Saving
             | ImageStatus::Uploading
             | ImageStatus::Importing
@@ -271,7 +293,9 @@ impl Upload<'_> {
             | ImageStatus::PendingDelete
             | ImageStatus::Other(_) => return Ok(wait(jitter(Duration::from_secs(2)), "the cloud stores the image")),
         }
-        let expected = match expected.filter(|expected| verify::algorithm(&image).is_ok_and(|algo| expected.digest(algo).is_some())) {
+        let expected = match expected
+            .filter(|expected| verify::algorithm(&image).is_ok_and(|algo| expected.digest(algo).is_some()))
+        {
             Some(expected) => expected,
             None => self.read_source(&image).await?,
         };

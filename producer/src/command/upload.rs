@@ -33,10 +33,12 @@ const VISIBILITIES: [Visibility; 4] =
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  imagewright upload --name noble --arch amd64 --cloud edge-1,edge-2 --file /srv/images/noble.img --wait
-  imagewright upload --name noble --arch arm64 --cloud edge-1 --url https://images.example.org/noble.img \\
-      --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --keep 3
-  imagewright upload --name noble --arch amd64 --cloud edge-2 --from build:0f9f6a8e-2c5d-4f4f-9d9c-0b8f5a3c2d12")]
+  imagewright upload --name noble --arch amd64 --cloud edge-1,edge-2 --file /srv/noble.img --wait
+  imagewright upload --name noble --arch arm64 --cloud edge-1 --keep 3 \\
+      --url https://images.example.org/noble.img \\
+      --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  imagewright upload --name noble --arch amd64 --cloud edge-2 \\
+      --from build:0f9f6a8e-2c5d-4f4f-9d9c-0b8f5a3c2d12")]
 pub(crate) struct Options {
     /// What the image is called on the clouds; all revisions share the name.
     #[arg(long)]

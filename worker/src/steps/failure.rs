@@ -10,13 +10,17 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         match error {
             StoreError::Cloud(error) => cloud(error),
-            StoreError::Config(error @ ConfigError::UnknownCloud { .. }) => plain(Sort::UnknownCloud, format!("spec.cloud: {error}")),
+            StoreError::Config(error @ ConfigError::UnknownCloud { .. }) => {
+                plain(Sort::UnknownCloud, format!("spec.cloud: {error}"))
+            }
             StoreError::Config(error) => plain(Sort::Transient { after: None }, error.to_string()),
             StoreError::Source(SourceError::Refused { field, reason }) => {
                 let error = format!("{field}: {reason}");
                 plain(Sort::Rejected { field: Some(field) }, error)
             }
-            StoreError::Source(SourceError::Transient { reason, retry_after }) => plain(Sort::Transient { after: retry_after }, reason),
+            StoreError::Source(SourceError::Transient { reason, retry_after }) => {
+                plain(Sort::Transient { after: retry_after }, reason)
+            }
             StoreError::Source(SourceError::Changed { reason }) => plain(Sort::Transient { after: None }, reason),
             StoreError::Rejected { field, reason } => {
                 plain(Sort::Rejected { field: Some(field.to_owned()) }, format!("{field}: {reason}"))

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use imagewright_common::event::What;
 use imagewright_common::job::{Kind, Message, PruneSpec, Spec, UploadSpec, VERSION};
+use imagewright_common::status::State;
 use imagewright_common::store::stamp::Stamp;
 use imagewright_common::store::{Done, Observer, Step, Upload};
 use jiff::Timestamp;
@@ -56,7 +56,12 @@ fn succeeded(message: &Message, spec: &UploadSpec, done: Done) -> Ended {
         parent: Some(message.id),
         asked_at: message.asked_at,
         deadline: None,
-        spec: Spec::Prune(PruneSpec { name: spec.name.clone(), cloud: spec.cloud.clone(), keep: spec.keep, arch: Some(spec.arch) }),
+        spec: Spec::Prune(PruneSpec {
+            name: spec.name.clone(),
+            cloud: spec.cloud.clone(),
+            keep: spec.keep,
+            arch: Some(spec.arch),
+        }),
         progress: None,
     };
     let mut result = json!({
@@ -75,17 +80,20 @@ fn succeeded(message: &Message, spec: &UploadSpec, done: Done) -> Ended {
 
 /// The image of this job was there and was deleted: the job ended before, and the log knows how.
 async fn gone(tools: &Tools, message: &Message) -> Ended {
-    let since = message.asked_at(Timestamp::now());
-    match LogHistory::new(tools.log.clone()).outcome(message, since).await {
-        Ok(Some(What::Failed { error, .. })) => Ended::Before(Before::Badly(error)),
-        Ok(Some(_)) => Ended::Before(Before::Well),
-        Ok(None) => Ended::Failed(Failure {
-            sort: Sort::Rejected { field: None },
-            error: "its image was deleted by somebody else before the job ended; requeue it to upload again".to_owned(),
-            request_id: None,
-        }),
-        Err(error) => {
-            Ended::Failed(Failure { sort: Sort::Transient { after: None }, error: error.to_string(), request_id: None })
-        }
+    let status = match LogHistory::new(tools.log.clone()).status(message.id).await {
+        Ok(status) => status,
+        Err(error) => return failed(Sort::Transient { after: None }, error.to_string()),
+    };
+    match status.state {
+        State::Succeeded | State::Cancelled => Ended::Before(Before::Well),
+        State::Failed => Ended::Before(Before::Badly(status.error.unwrap_or_default())),
+        State::Queued | State::Running | State::Waiting | State::Unknown => failed(
+            Sort::Rejected { field: None },
+            "its image was deleted by somebody else before the job ended; requeue it to upload again".to_owned(),
+        ),
     }
+}
+
+fn failed(sort: Sort, error: String) -> Ended {
+    Ended::Failed(Failure { sort, error, request_id: None })
 }

@@ -72,6 +72,7 @@ pub async fn bury_from_any_tap(harness: &dyn Harness) {
     nothing(&mut new).await;
     nothing(&mut started).await;
     let dead = backend.desk.dead().await.unwrap();
-    let told: Vec<_> = dead.iter().map(|dead| (dead.payload.as_slice(), dead.burial.reason.as_str(), dead.attempts)).collect();
+    let told: Vec<_> =
+        dead.iter().map(|dead| (dead.payload.as_slice(), dead.burial.reason.as_str(), dead.attempts)).collect();
     assert_eq!(told, [(b"new".as_slice(), "first", 0), (b"started".as_slice(), "second", 1)]);
 }

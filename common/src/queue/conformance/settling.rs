@@ -16,8 +16,7 @@ pub async fn done_is_final(harness: &dyn Harness) {
     nothing(&mut consumer).await;
     drop((consumer, backend));
     let backend = harness.open().await;
-    let mut consumers =
-        [consume(&backend, Tap::New(LANE), 2).await, consume(&backend, Tap::Started(LANE), 2).await];
+    let mut consumers = [consume(&backend, Tap::New(LANE), 2).await, consume(&backend, Tap::Started(LANE), 2).await];
     nothing(&mut consumers[0]).await;
     nothing(&mut consumers[1]).await;
 }

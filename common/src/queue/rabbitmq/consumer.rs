@@ -44,7 +44,8 @@ impl Queue for RabbitQueue {
 
     async fn consume(&self, from: Tap, in_flight: u16) -> Result<Box<dyn Consumer>, QueueError> {
         let desk = Arc::new(Settler { names: self.names.clone(), publisher: self.publisher.clone() });
-        let mut consumer = RabbitConsumer { link: self.link.clone(), settler: desk, from, in_flight, subscription: None };
+        let mut consumer =
+            RabbitConsumer { link: self.link.clone(), settler: desk, from, in_flight, subscription: None };
         consumer.subscribe().await?;
         Ok(Box::new(consumer))
     }
@@ -95,7 +96,8 @@ async fn subscription(link: &Link, queue: ShortString, in_flight: u16) -> Result
     rpc("basic.qos", channel.basic_qos(in_flight, BasicQosOptions::default())).await?;
     let tag = short(&format!("imagewright-{}", fastrand::u64(..)));
     let options = BasicConsumeOptions::default();
-    let messages = rpc("basic.consume", channel.basic_consume(queue, tag.clone(), options, FieldTable::default())).await?;
+    let messages =
+        rpc("basic.consume", channel.basic_consume(queue, tag.clone(), options, FieldTable::default())).await?;
     Ok(Subscription { channel: Arc::new(channel), tag, messages })
 }
 
@@ -132,12 +134,17 @@ impl Consumer for RabbitConsumer {
 
     async fn stop(&mut self) -> Result<(), QueueError> {
         let Some(mut subscription) = self.subscription.take() else { return Ok(()) };
-        if let Err(error) = rpc("basic.cancel", subscription.channel.basic_cancel(subscription.tag, BasicCancelOptions::default())).await {
+        if let Err(error) =
+            rpc("basic.cancel", subscription.channel.basic_cancel(subscription.tag, BasicCancelOptions::default()))
+                .await
+        {
             tracing::debug!(%error, "the broker has given back what was sent ahead");
             return Ok(());
         }
         while let Some(Ok(message)) = subscription.messages.next().await {
-            ignore_stale(self.delivery(message, &subscription.channel).settle(Verdict::Release { after: Duration::ZERO }).await)?;
+            ignore_stale(
+                self.delivery(message, &subscription.channel).settle(Verdict::Release { after: Duration::ZERO }).await,
+            )?;
         }
         Ok(())
     }
@@ -197,7 +204,14 @@ impl Receipt for RabbitReceipt {
 
 impl Settler {
     /// Publish what the job becomes, if it goes on.
-    async fn successor(&self, id: &str, from: Tap, payload: Vec<u8>, counts: &Counts, verdict: Verdict) -> Result<(), QueueError> {
+    async fn successor(
+        &self,
+        id: &str,
+        from: Tap,
+        payload: Vec<u8>,
+        counts: &Counts,
+        verdict: Verdict,
+    ) -> Result<(), QueueError> {
         match verdict {
             Verdict::Done => Ok(()),
             Verdict::Continue { payload, after } => {
@@ -205,7 +219,8 @@ impl Settler {
                 self.later(id, started(from), &payload, &fresh, after).await
             }
             Verdict::Retry { after, error } => {
-                let counts = Counts { attempt: counts.attempt.saturating_add(1), last_error: Some(error), ..counts.clone() };
+                let counts =
+                    Counts { attempt: counts.attempt.saturating_add(1), last_error: Some(error), ..counts.clone() };
                 self.later(id, started(from), &payload, &counts, after).await
             }
             Verdict::Release { after } if after.is_zero() => self.later(id, from, &payload, counts, after).await,
@@ -217,11 +232,20 @@ impl Settler {
         }
     }
 
-    async fn later(&self, id: &str, tap: Tap, payload: &[u8], counts: &Counts, after: Duration) -> Result<(), QueueError> {
+    async fn later(
+        &self,
+        id: &str,
+        tap: Tap,
+        payload: &[u8],
+        counts: &Counts,
+        after: Duration,
+    ) -> Result<(), QueueError> {
         let properties = envelope::properties(id, counts);
         let (to, properties) = match tap {
             Tap::Lost => (To::queue(self.names.lost()), properties),
-            Tap::New(_) | Tap::Started(_) if after.is_zero() => (To { exchange: self.names.jobs(), key: short(&key(tap)) }, properties),
+            Tap::New(_) | Tap::Started(_) if after.is_zero() => {
+                (To { exchange: self.names.jobs(), key: short(&key(tap)) }, properties)
+            }
             Tap::New(_) | Tap::Started(_) => {
                 let due = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
                 (To { exchange: self.names.rung(after), key: short(&key(tap)) }, envelope::with_due(properties, due))

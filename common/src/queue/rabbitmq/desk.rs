@@ -47,11 +47,14 @@ impl RabbitDesk {
         let lock = self.names.dead_lock();
         match rpc("lock the dead", channel.queue_declare(lock.clone(), exclusive, FieldTable::default())).await {
             Ok(_) => {}
-            Err(QueueError::Refused(reason)) if reason.contains("(405)") => return Err(QueueError::Unavailable(reason)),
+            Err(QueueError::Refused(reason)) if reason.contains("(405)") => {
+                return Err(QueueError::Unavailable(reason));
+            }
             Err(error) => return Err(error),
         }
         let dead = read_dead(&channel, self.names.dead().as_str()).await;
-        let unlocked = rpc("unlock the dead", channel.queue_delete(lock, lapin::options::QueueDeleteOptions::default())).await;
+        let unlocked =
+            rpc("unlock the dead", channel.queue_delete(lock, lapin::options::QueueDeleteOptions::default())).await;
         close(&channel).await;
         unlocked?;
         dead
@@ -83,7 +86,8 @@ async fn read_dead(channel: &Channel, name: &str) -> Result<Vec<Dead>, QueueErro
     rpc("basic.qos", channel.basic_qos(u16::try_from(count).unwrap_or(u16::MAX), BasicQosOptions::default())).await?;
     let tag = short("imagewright-dead-reader");
     let options = BasicConsumeOptions::default();
-    let mut messages = rpc("basic.consume", channel.basic_consume(short(name), tag.clone(), options, FieldTable::default())).await?;
+    let mut messages =
+        rpc("basic.consume", channel.basic_consume(short(name), tag.clone(), options, FieldTable::default())).await?;
     let mut dead = Vec::new();
     let mut last = 0;
     while dead.len() < usize::try_from(count).unwrap_or(usize::MAX) {

@@ -93,7 +93,11 @@ impl Link {
             let attempt = match self.patience {
                 Patience::For(limit) => match timeout(limit.saturating_sub(start.elapsed()), operation()).await {
                     Ok(result) => result,
-                    Err(_) => Err(QueueError::Unavailable(format!("no answer within {} s from {}", limit.as_secs(), self.places()))),
+                    Err(_) => Err(QueueError::Unavailable(format!(
+                        "no answer within {} s from {}",
+                        limit.as_secs(),
+                        self.places()
+                    ))),
                 },
                 Patience::Endless => operation().await,
             };
@@ -108,14 +112,14 @@ impl Link {
                 Err(error) if self.is_final(&error) => return Err(error),
                 Err(error) => error,
             };
-            if !self.down.swap(true, Ordering::Relaxed) {
-                tracing::warn!(connection = self.label, %error, "broker is away; trying again until it is back");
-            }
             let pause = backoff::jitter(PAUSE);
-            if let Patience::For(limit) = self.patience
-                && start.elapsed() + pause >= limit
-            {
-                return Err(error);
+            match self.patience {
+                Patience::For(limit) if start.elapsed() + pause >= limit => return Err(error),
+                Patience::For(_) => tracing::debug!(connection = self.label, %error, "trying again"),
+                Patience::Endless if self.down.swap(true, Ordering::Relaxed) => {}
+                Patience::Endless => {
+                    tracing::warn!(connection = self.label, %error, "broker is away; trying again until it is back");
+                }
             }
             sleep(pause).await;
         }
@@ -133,8 +137,15 @@ impl Link {
             let Some(host) = self.hosts.get(turn % self.hosts.len()) else { continue };
             match timeout(RPC_TIMEOUT, self.dial(host)).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(QueueError::Refused(reason))) => return Err(QueueError::Refused(format!("{}: {reason}", host.label))),
-                Ok(Err(error)) => failures.push(format!("{}: {error}", host.label)),
+                Ok(Err(QueueError::Refused(reason))) => {
+                    return Err(QueueError::Refused(format!("{}: {reason}", host.label)));
+                }
+                Ok(Err(
+                    QueueError::Unavailable(reason) | QueueError::Unknown(reason) | QueueError::Returned(reason),
+                )) => {
+                    failures.push(format!("{}: {reason}", host.label));
+                }
+                Ok(Err(QueueError::Stale)) => {}
                 Err(_) => failures.push(format!("{}: no answer within {} s", host.label, RPC_TIMEOUT.as_secs())),
             }
         }
@@ -145,7 +156,9 @@ impl Link {
         let name = format!("{}@{}", self.label, process_name());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| QueueError::Unavailable(error.to_string()))?;
-        Connection::connect_with_config(&host.uri, properties, tls(host)?, runtime).await.map_err(|error| sorted("connect", &error))
+        Connection::connect_with_config(&host.uri, properties, tls(host)?, runtime)
+            .await
+            .map_err(|error| sorted("connect", &error))
     }
 }
 

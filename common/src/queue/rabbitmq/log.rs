@@ -76,8 +76,15 @@ impl Log for RabbitLog {
             Until::Forever => None,
         };
         let from = AMQPValue::Timestamp(u64::try_from(since.as_second().saturating_sub(SLACK_S)).unwrap_or(0));
-        let mut reader =
-            LogReader { names: self.names.clone(), link: self.link.clone(), since, from, mark, open: None, taken: None };
+        let mut reader = LogReader {
+            names: self.names.clone(),
+            link: self.link.clone(),
+            since,
+            from,
+            mark,
+            open: None,
+            taken: None,
+        };
         reader.open().await?;
         Ok(Box::new(reader))
     }
@@ -192,10 +199,16 @@ async fn stream(channel: &Channel, queue: ShortString, from: AMQPValue) -> Resul
 
 async fn progress(channel: &Channel, names: &Names) -> Result<lapin::Consumer, QueueError> {
     let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let queue = rpc("listen for progress", channel.queue_declare(ShortString::default(), own, FieldTable::default())).await?;
+    let queue =
+        rpc("listen for progress", channel.queue_declare(ShortString::default(), own, FieldTable::default())).await?;
     let name = queue.name().clone();
     let key = short("event.*.progress");
-    rpc("listen for progress", channel.queue_bind(name.clone(), names.events(), key, QueueBindOptions::default(), FieldTable::default())).await?;
+    rpc(
+        "listen for progress",
+        channel.queue_bind(name.clone(), names.events(), key, QueueBindOptions::default(), FieldTable::default()),
+    )
+    .await?;
     let options = BasicConsumeOptions::default();
-    rpc("listen for progress", channel.basic_consume(name, ShortString::default(), options, FieldTable::default())).await
+    rpc("listen for progress", channel.basic_consume(name, ShortString::default(), options, FieldTable::default()))
+        .await
 }

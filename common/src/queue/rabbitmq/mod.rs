@@ -16,7 +16,12 @@ use publisher::Publisher;
 use topology::Names;
 
 /// Connect, declare everything, and give the three views.
-pub(super) async fn open(hosts: &[AmqpHost], namespace: &str, role: &str, patience: Patience) -> Result<Backend, QueueError> {
+pub(super) async fn open(
+    hosts: &[AmqpHost],
+    namespace: &str,
+    role: &str,
+    patience: Patience,
+) -> Result<Backend, QueueError> {
     let names = Arc::new(Names::new(namespace)?);
     let publish = Arc::new(Link::new(hosts, &format!("{role}/publish"), names.clone(), patience));
     let consume = Arc::new(Link::new(hosts, &format!("{role}/consume"), names.clone(), patience));

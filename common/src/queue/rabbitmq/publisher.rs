@@ -36,7 +36,12 @@ impl Publisher {
     }
 
     /// Returns once the broker answers for the message. A repeat may leave two; jobs bear that.
-    pub(super) async fn publish(&self, to: &To, payload: &[u8], properties: &BasicProperties) -> Result<(), QueueError> {
+    pub(super) async fn publish(
+        &self,
+        to: &To,
+        payload: &[u8],
+        properties: &BasicProperties,
+    ) -> Result<(), QueueError> {
         self.link.patiently(|| self.once(to, payload, properties)).await
     }
 
@@ -54,10 +59,19 @@ impl Publisher {
     }
 
     /// Send and do not look back: for progress.
-    pub(super) async fn announce(&self, to: &To, payload: &[u8], properties: BasicProperties) -> Result<(), QueueError> {
+    pub(super) async fn announce(
+        &self,
+        to: &To,
+        payload: &[u8],
+        properties: BasicProperties,
+    ) -> Result<(), QueueError> {
         let channel = self.channel(&self.careless, false).await?;
         let options = BasicPublishOptions::default();
-        let sent = rpc("basic.publish", channel.basic_publish(to.exchange.clone(), to.key.clone(), options, payload, properties)).await;
+        let sent = rpc(
+            "basic.publish",
+            channel.basic_publish(to.exchange.clone(), to.key.clone(), options, payload, properties),
+        )
+        .await;
         if sent.is_err() {
             forget(&self.careless, &channel).await;
         }

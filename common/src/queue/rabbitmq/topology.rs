@@ -81,7 +81,8 @@ impl Names {
 
     /// The exchange of the shortest rung that is at least `wait`, or of the longest.
     pub(super) fn rung(&self, wait: Duration) -> ShortString {
-        let seconds = RUNGS.into_iter().find(|seconds| Duration::from_secs(*seconds) >= wait).unwrap_or(RUNGS[RUNGS.len() - 1]);
+        let seconds =
+            RUNGS.into_iter().find(|seconds| Duration::from_secs(*seconds) >= wait).unwrap_or(RUNGS[RUNGS.len() - 1]);
         self.name(&format!("wait.{seconds}"))
     }
 
@@ -164,14 +165,15 @@ async fn stream(channel: &Channel, names: &Names) -> Result<(), QueueError> {
         ("x-max-length-bytes", LOG_BYTES.into()),
         ("x-stream-max-segment-size-bytes", LOG_SEGMENT_BYTES.into()),
     ]);
-    rpc("declare the log", channel.queue_declare(names.log(), QueueDeclareOptions::durable(), table)).await.map(drop).map_err(|error| {
-        match error {
+    rpc("declare the log", channel.queue_declare(names.log(), QueueDeclareOptions::durable(), table))
+        .await
+        .map(drop)
+        .map_err(|error| match error {
             QueueError::Refused(reason) => QueueError::Refused(format!(
                 "{reason}: the log needs streams; on the broker run: rabbitmqctl enable_feature_flag stream_queue"
             )),
             QueueError::Unavailable(_) | QueueError::Unknown(_) | QueueError::Returned(_) | QueueError::Stale => error,
-        }
-    })
+        })
 }
 
 fn too_old(error: QueueError) -> QueueError {
@@ -179,7 +181,11 @@ fn too_old(error: QueueError) -> QueueError {
         QueueError::Refused(reason) if reason.contains("x-message-ttl") => QueueError::Refused(format!(
             "{reason}: this broker is RabbitMQ 3.9 or older, whose quorum queues have no message TTL; 3.10 or later is needed"
         )),
-        error @ (QueueError::Refused(_) | QueueError::Unavailable(_) | QueueError::Unknown(_) | QueueError::Returned(_) | QueueError::Stale) => error,
+        error @ (QueueError::Refused(_)
+        | QueueError::Unavailable(_)
+        | QueueError::Unknown(_)
+        | QueueError::Returned(_)
+        | QueueError::Stale) => error,
     }
 }
 
@@ -189,7 +195,9 @@ async fn check_all(connection: &Connection, names: &Names) -> Result<(), QueueEr
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     for queue in names.all_queues().into_iter().chain([names.log()]) {
         let asked = rpc("check queue", channel.queue_declare(queue.clone(), passive, FieldTable::default())).await;
-        asked.map_err(|error| QueueError::Refused(format!("{queue}: {error}; run `imagewright queues` as a user who may configure")))?;
+        asked.map_err(|error| {
+            QueueError::Refused(format!("{queue}: {error}; run `imagewright queues` as a user who may configure"))
+        })?;
     }
     close(&channel).await;
     Ok(())
@@ -203,13 +211,22 @@ fn arguments<const N: usize>(pairs: [(&str, AMQPValue); N]) -> FieldTable {
     table
 }
 
-async fn exchange(channel: &Channel, name: ShortString, kind: ExchangeKind, table: FieldTable) -> Result<(), QueueError> {
+async fn exchange(
+    channel: &Channel,
+    name: ShortString,
+    kind: ExchangeKind,
+    table: FieldTable,
+) -> Result<(), QueueError> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let what = format!("declare exchange {name}");
     rpc(&what, channel.exchange_declare(name, kind, options, table)).await
 }
 
-async fn quorum<const N: usize>(channel: &Channel, name: ShortString, extra: [(&str, AMQPValue); N]) -> Result<(), QueueError> {
+async fn quorum<const N: usize>(
+    channel: &Channel,
+    name: ShortString,
+    extra: [(&str, AMQPValue); N],
+) -> Result<(), QueueError> {
     let mut table = arguments(extra);
     table.insert(short("x-queue-type"), text("quorum"));
     table.insert(short("x-overflow"), text("reject-publish"));
@@ -219,7 +236,8 @@ async fn quorum<const N: usize>(channel: &Channel, name: ShortString, extra: [(&
 
 async fn bind(channel: &Channel, queue: ShortString, exchange: ShortString, key: &str) -> Result<(), QueueError> {
     let what = format!("bind queue {queue}");
-    rpc(&what, channel.queue_bind(queue, exchange, short(key), QueueBindOptions::default(), FieldTable::default())).await
+    rpc(&what, channel.queue_bind(queue, exchange, short(key), QueueBindOptions::default(), FieldTable::default()))
+        .await
 }
 
 pub(super) async fn close(channel: &Channel) {

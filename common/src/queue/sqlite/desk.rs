@@ -52,7 +52,8 @@ fn depths(tx: &Transaction<'_>, namespace: &str) -> rusqlite::Result<Vec<Depth>>
         params![namespace, now_ns],
         |row| tally(row, 0),
     )?;
-    let dead = tx.query_row("SELECT count(*) FROM dead WHERE namespace = ?1", params![namespace], |row| tally(row, 0))?;
+    let dead =
+        tx.query_row("SELECT count(*) FROM dead WHERE namespace = ?1", params![namespace], |row| tally(row, 0))?;
 
     let row = |word: &str, ready: u64, consumers: u64| Depth { queue: format!("{namespace}.{word}"), ready, consumers };
     let count = |of: &HashMap<String, u64>, word: &str| of.get(word).copied().unwrap_or(0);

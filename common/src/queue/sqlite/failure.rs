@@ -11,7 +11,7 @@ const PASSING: [(ErrorCode, &str); 4] = [
     (ErrorCode::DatabaseBusy, "another program keeps it locked; find it with `fuser` and end it"),
     (ErrorCode::DatabaseLocked, "another program keeps it locked; find it with `fuser` and end it"),
     (ErrorCode::DiskFull, "the disk is full; free some space on it"),
-    (ErrorCode::SystemIoFailure, "the disk reports an error; look at the kernel's log, its quota and its free space"),
+    (ErrorCode::SystemIoFailure, DISK_ERROR),
 ];
 
 /// Stays until somebody repairs it.
@@ -27,6 +27,8 @@ const LASTING: [(ErrorCode, &str); 6] = [
 /// What to do about a file that can only be read.
 pub(super) const READ_ONLY: &str = "it cannot be written; this user needs write permission on it and its directory";
 
+const DISK_ERROR: &str = "the disk reports an error; look at the kernel's log, at quotas and at its free space";
+
 const DAMAGED: &str = "it is damaged; stop every program that uses it, keep a copy, and try `sqlite3 FILE .recover`, or \
                        move it away and enqueue again";
 
@@ -35,7 +37,7 @@ pub(super) fn is_busy(error: &Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// An error before a commit: nothing happened.
+/// An error before the commit: nothing happened.
 pub(super) fn explain(path: &Path, error: &Error) -> QueueError {
     let advice = |table: &[(ErrorCode, &'static str)]| {
         let code = error.sqlite_error_code()?;
@@ -50,11 +52,12 @@ pub(super) fn explain(path: &Path, error: &Error) -> QueueError {
     }
 }
 
-/// An error of the commit itself: the next start may find it done.
+/// An error of the commit itself. When the disk failed to say that it is safe, the next start may find it done.
 pub(super) fn explain_commit(path: &Path, error: &Error) -> QueueError {
-    match explain(path, error) {
-        QueueError::Unavailable(text) => QueueError::Unknown(text),
-        other @ (QueueError::Unknown(_) | QueueError::Refused(_) | QueueError::Returned(_) | QueueError::Stale) => other,
+    if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+        QueueError::Unknown(tell(path, DISK_ERROR, error))
+    } else {
+        explain(path, error)
     }
 }
 

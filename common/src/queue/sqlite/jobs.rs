@@ -92,7 +92,12 @@ pub(super) fn next_due_ns(tx: &Transaction<'_>) -> rusqlite::Result<Option<i64>>
 }
 
 /// The oldest ready job of a tap, for a subscription that still lives.
-pub(super) fn claim(tx: &Transaction<'_>, namespace: &str, tap: &str, holder: i64) -> rusqlite::Result<Option<Claimed>> {
+pub(super) fn claim(
+    tx: &Transaction<'_>,
+    namespace: &str,
+    tap: &str,
+    holder: i64,
+) -> rusqlite::Result<Option<Claimed>> {
     tx.prepare_cached(
         "UPDATE jobs SET holder = :holder, claim = claim + 1
          WHERE seq = (SELECT seq FROM jobs

@@ -10,11 +10,32 @@ use tokio::sync::oneshot;
 use super::failure::{explain, explain_commit, is_busy};
 use crate::queue::QueueError;
 
-/// How long a lock held by somebody else is waited for before the caller hears of it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a lock held by somebody else is waited for before the caller hears of it: commands answer within 10 s.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The same when work is lost with the answer.
+const PATIENCE_SETTLING: Duration = Duration::from_secs(60);
 
 /// Between two tries, beyond SQLite's own waiting.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a confirmed change survives.
+#[derive(Clone, Copy)]
+pub(super) enum Promise {
+    /// The machine: it is on the disk.
+    Durable,
+    /// The process. Enough for what means nothing after a reboot; on the disk with the next durable change.
+    Fleeting,
+}
+
+impl Promise {
+    fn synchronous(self) -> &'static str {
+        match self {
+            Promise::Durable => "FULL",
+            Promise::Fleeting => "NORMAL",
+        }
+    }
+}
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -52,7 +73,17 @@ impl Keeper {
         F: FnMut(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let path = self.path.clone();
-        self.ask(move |connection| write_now(&path, connection, change)).await
+        self.ask(move |connection| write_within(PATIENCE, Promise::Durable, &path, connection, change)).await
+    }
+
+    /// The same for what is not lightly given up.
+    pub(super) async fn settle<T, F>(&self, change: F) -> Result<T, QueueError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let path = self.path.clone();
+        self.ask(move |connection| write_within(PATIENCE_SETTLING, Promise::Durable, &path, connection, change)).await
     }
 
     /// One consistent look.
@@ -91,11 +122,23 @@ pub(super) fn start_thread(name: &str, body: impl FnOnce() + Send + 'static) -> 
 
 /// One transaction, repeated while the file is locked.
 pub(super) fn write_now<T>(
+    promise: Promise,
+    path: &Path,
+    connection: &mut Connection,
+    change: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> Result<T, QueueError> {
+    write_within(PATIENCE, promise, path, connection, change)
+}
+
+fn write_within<T>(
+    patience: Duration,
+    promise: Promise,
     path: &Path,
     connection: &mut Connection,
     mut change: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
 ) -> Result<T, QueueError> {
-    let (tx, value) = patiently(path, || {
+    let (tx, value) = within(patience, path, || {
+        connection.pragma_update(None, "synchronous", promise.synchronous())?;
         // The borrow of a transaction cannot leave a closure that may run again, hence the unchecked one; it is the
         // only one of its connection all the same.
         let tx = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
@@ -107,11 +150,19 @@ pub(super) fn write_now<T>(
 }
 
 /// Do it, again while somebody else holds the lock.
-pub(super) fn patiently<T>(path: &Path, mut attempt: impl FnMut() -> rusqlite::Result<T>) -> Result<T, QueueError> {
+pub(super) fn patiently<T>(path: &Path, attempt: impl FnMut() -> rusqlite::Result<T>) -> Result<T, QueueError> {
+    within(PATIENCE, path, attempt)
+}
+
+fn within<T>(
+    patience: Duration,
+    path: &Path,
+    mut attempt: impl FnMut() -> rusqlite::Result<T>,
+) -> Result<T, QueueError> {
     let began = Instant::now();
     loop {
         match attempt() {
-            Err(error) if is_busy(&error) && began.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(error) if is_busy(&error) && began.elapsed() < patience => std::thread::sleep(PAUSE),
             Err(error) => return Err(explain(path, &error)),
             Ok(value) => return Ok(value),
         }

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Transaction, named_params, params};
 use tokio::sync::watch;
 
-use super::keeper::write_now;
+use super::keeper::{Promise, write_now};
 use super::pulse::Order;
 use super::{Handle, Store, jobs};
 use crate::event::Event;
@@ -119,7 +119,8 @@ struct LogReader {
     store: Arc<Store>,
     follows: Option<Follower>,
     since_ns: i64,
-    /// The end of the log when this reader was opened; progress said before is not for it.
+    /// The end of the log when this reader was opened. Progress said before is not for it; all that was written since
+    /// is, whatever clock it was timed by.
     end: i64,
     /// The last line read.
     after: i64,
@@ -135,13 +136,15 @@ impl LogReader {
             let mut query = tx.prepare_cached(
                 "SELECT seq, event FROM log
                  WHERE namespace = :namespace AND seq > :after AND seq <= :until
-                   AND ((passing = 0 AND at_ns >= :since) OR (passing = 1 AND seq > :end))
+                   AND (seq > :end OR (passing = 0 AND at_ns >= :since))
                  ORDER BY seq LIMIT :page",
             )?;
             let values = named_params! {
                 ":namespace": namespace, ":after": after, ":until": until, ":since": since_ns, ":end": end, ":page": PAGE,
             };
-            query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<Vec<(i64, String)>>>()
+            query
+                .query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<Vec<(i64, String)>>>()
         };
         let lines = self.store.reader.read(look).await?;
         if let Some((seq, _)) = lines.last() {
@@ -185,14 +188,19 @@ impl Reader for LogReader {
 /// does not empty the log.
 pub(super) async fn trim(store: &Store) -> Result<(), QueueError> {
     let now_ns = jobs::nanoseconds(Timestamp::now());
-    let horizon = move |tx: &Transaction<'_>| {
-        let newest: Option<i64> = tx.query_row("SELECT max(at_ns) FROM log WHERE passing = 0", [], |row| row.get(0))?;
-        let horizon = newest.unwrap_or(now_ns).min(now_ns).saturating_sub(retention_ns());
-        let any = tx.query_row("SELECT EXISTS (SELECT 1 FROM log WHERE at_ns < ?1)", [horizon], |row| row.get(0))?;
-        Ok(if any { Some(horizon) } else { None })
+    let namespace = store.namespace.clone();
+    let ends = move |tx: &Transaction<'_>| {
+        // Apart, each is one look into the index.
+        let of = "SELECT (SELECT min(at_ns) FROM log WHERE namespace = ?1),
+                         (SELECT max(at_ns) FROM log WHERE namespace = ?1)";
+        tx.query_row(of, params![namespace], |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?)))
     };
-    if let Some(horizon) = store.reader.read(horizon).await? {
-        store.writer.write(move |tx| tx.execute("DELETE FROM log WHERE at_ns < ?1", [horizon])).await?;
+    let Some((oldest, newest)) = store.reader.read(ends).await? else { return Ok(()) };
+    let horizon = newest.min(now_ns).saturating_sub(retention_ns());
+    if oldest < horizon {
+        let namespace = store.namespace.clone();
+        let delete = "DELETE FROM log WHERE namespace = ?1 AND at_ns < ?2";
+        store.writer.write(move |tx| tx.execute(delete, params![namespace, horizon])).await?;
     }
     Ok(())
 }
@@ -217,7 +225,7 @@ impl Trim {
             return;
         }
         let before = self.last.map_or(0, |(_, seq)| seq);
-        let trimmed = write_now(path, connection, |tx| {
+        let trimmed = write_now(Promise::Fleeting, path, connection, |tx| {
             tx.execute("DELETE FROM log WHERE passing = 1 AND seq <= ?1", params![before])?;
             tx.query_row("SELECT coalesce(max(seq), 0) FROM log WHERE passing = 1", [], |row| row.get(0))
         });

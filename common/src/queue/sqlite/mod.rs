@@ -13,6 +13,8 @@ mod log;
 mod pulse;
 mod schema;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +27,6 @@ use uuid::Uuid;
 use self::consumer::Seat;
 use self::keeper::Keeper;
 use self::pulse::Order;
-use self::schema::Promise;
 use super::{Backend, QueueError};
 
 /// Open the file at `path`, making it and its directory if there is none.
@@ -36,7 +37,8 @@ use super::{Backend, QueueError};
 pub(super) async fn open(path: &Path, namespace: &str) -> Result<Backend, QueueError> {
     let (path, namespace) = (path.to_owned(), namespace.to_owned());
     let opened = tokio::task::spawn_blocking(move || Store::open(path, namespace)).await;
-    let store = opened.map_err(|error| QueueError::Unavailable(format!("opening the queue was given up: {error}")))??;
+    let store =
+        opened.map_err(|error| QueueError::Unavailable(format!("opening the queue was given up: {error}")))??;
     log::trim(&store).await?;
     let handle = Arc::new(Handle(store));
     Ok(Backend { queue: handle.clone(), log: handle.clone(), desk: handle })
@@ -67,15 +69,15 @@ struct Store {
 impl Store {
     fn open(path: PathBuf, namespace: String) -> Result<Arc<Store>, QueueError> {
         schema::prepare(&path)?;
-        let keep = |name, promise| Keeper::start(name, &path, schema::connect(&path, promise)?);
+        let keep = |name| Keeper::start(name, &path, schema::connect(&path)?);
         let (kicks, kicked) = mpsc::channel();
         let (orders, ordered) = mpsc::channel();
         let store = Arc::new(Store {
             namespace,
             boot: clock::boot_id()?,
             process: Uuid::new_v4().to_string(),
-            writer: keep("queue-write", Promise::Durable)?,
-            reader: keep("queue-read", Promise::Reads)?,
+            writer: keep("queue-write")?,
+            reader: keep("queue-read")?,
             kicks,
             orders,
             seats: Mutex::default(),
@@ -84,8 +86,8 @@ impl Store {
             changes: watch::Sender::new(()),
             appended: AtomicUsize::new(0),
         });
-        watcher::start(&store, schema::connect(&path, Promise::Reads)?, kicked)?;
-        pulse::start(&store, schema::connect(&path, Promise::Fleeting)?, ordered, path)?;
+        watcher::start(&store, schema::connect(&path)?, kicked)?;
+        pulse::start(&store, schema::connect(&path)?, ordered, path)?;
         Ok(store)
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, params};
 
 use super::jobs::{self, Claim};
-use super::keeper::{start_thread, write_now};
+use super::keeper::{Promise, start_thread, write_now};
 use super::log::Line;
 use super::{Store, clock, log};
 use crate::queue::QueueError;
@@ -104,7 +104,9 @@ impl Pulse {
             return;
         }
         let pending = &self.pending;
-        let done = write_now(&self.path, &mut self.connection, |tx| pending.iter().try_for_each(|order| order.carry_out(tx)));
+        let done = write_now(Promise::Fleeting, &self.path, &mut self.connection, |tx| {
+            pending.iter().try_for_each(|order| order.carry_out(tx))
+        });
         match done {
             Ok(()) => self.pending.clear(),
             Err(error) => {
@@ -133,8 +135,9 @@ impl Pulse {
             return Ok(());
         }
         let (process, lease_ns) = (store.process.as_str(), now_ns.saturating_add(clock::ns(LEASE)));
-        let renewed = write_now(&self.path, &mut self.connection, |tx| {
-            tx.prepare_cached("UPDATE subscriptions SET lease_ns = ?1 WHERE process = ?2")?.execute(params![lease_ns, process])
+        let renewed = write_now(Promise::Fleeting, &self.path, &mut self.connection, |tx| {
+            tx.prepare_cached("UPDATE subscriptions SET lease_ns = ?1 WHERE process = ?2")?
+                .execute(params![lease_ns, process])
         })?;
         let now_ns = clock::now_ns();
         if now_ns - self.renewed_ns > clock::ns(GAP) {
@@ -147,7 +150,7 @@ impl Pulse {
     /// We were taken for dead, as a stopped process is. What we held is lost; the subscriptions go on.
     fn subscribe_again(&mut self, store: &Store, lease_ns: i64) -> Result<(), QueueError> {
         let seats = store.seats();
-        write_now(&self.path, &mut self.connection, |tx| {
+        write_now(Promise::Fleeting, &self.path, &mut self.connection, |tx| {
             for seat in seats.iter().filter(|seat| !seat.is_gone()) {
                 tx.execute(
                     "INSERT OR IGNORE INTO subscriptions (id, process, namespace, tap, boot, lease_ns)
@@ -170,7 +173,7 @@ impl Pulse {
             jobs::any_abandoned(&tx, lapsed_ns).map_err(explain)?
         };
         if abandoned {
-            write_now(&self.path, &mut self.connection, |tx| jobs::return_abandoned(tx, lapsed_ns))?;
+            write_now(Promise::Fleeting, &self.path, &mut self.connection, |tx| jobs::return_abandoned(tx, lapsed_ns))?;
             store.kick();
         }
         Ok(())

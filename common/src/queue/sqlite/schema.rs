@@ -19,7 +19,7 @@ const VERSION: i64 = 1;
 const APPLICATION: i64 = 0x494D_5751;
 
 /// How long SQLite itself waits for a lock before it says so.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// `seq` is the order within a tap, and never given out twice: a job that comes back is put in anew, at the end.
 const TABLES: &str = "
@@ -73,22 +73,11 @@ const TABLES: &str = "
     CREATE INDEX log_passing ON log (seq) WHERE passing = 1;
 ";
 
-/// What a connection promises about the writes it has confirmed.
-#[derive(Clone, Copy)]
-pub(super) enum Promise {
-    /// They survive the machine.
-    Durable,
-    /// They survive the process: enough for leases and progress, which mean nothing after a reboot.
-    Fleeting,
-    /// It makes none.
-    Reads,
-}
-
 /// Make the file ready for use by this program, and take back what the last boot left behind.
 pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
     create(path)?;
     let boot = clock::boot_id()?;
-    let mut connection = bare(path)?;
+    let mut connection = connect(path)?;
     // Nothing is written before it is known whose file this is.
     patiently(path, || is_ours(&connection))??;
     patiently(path, || connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())))?;
@@ -104,21 +93,6 @@ pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
     })
 }
 
-/// A connection to a file that is [`prepare`]d.
-pub(super) fn connect(path: &Path, promise: Promise) -> Result<Connection, QueueError> {
-    let connection = bare(path)?;
-    let synchronous = match promise {
-        Promise::Durable => "FULL",
-        Promise::Fleeting | Promise::Reads => "NORMAL",
-    };
-    let reads_only = matches!(promise, Promise::Reads);
-    patiently(path, || {
-        connection.pragma_update(None, "synchronous", synchronous)?;
-        connection.pragma_update(None, "query_only", reads_only)
-    })?;
-    Ok(connection)
-}
-
 /// The umask can only take from these modes; SQLite gives its side files the mode of the file.
 fn create(path: &Path) -> Result<(), QueueError> {
     let refused = |error: std::io::Error| QueueError::Refused(format!("{}: {error}", path.display()));
@@ -131,7 +105,8 @@ fn create(path: &Path) -> Result<(), QueueError> {
     Ok(())
 }
 
-fn bare(path: &Path) -> Result<Connection, QueueError> {
+/// A connection to a file that is [`prepare`]d.
+pub(super) fn connect(path: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| explain(path, &error))?;
     connection.busy_timeout(LOCK_WAIT).map_err(|error| explain(path, &error))?;

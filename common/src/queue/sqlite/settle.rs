@@ -31,13 +31,18 @@ impl Held {
 
 #[async_trait]
 impl Receipt for Held {
-    async fn settle(mut self: Box<Self>, payload: Vec<u8>, counts: &Counts, verdict: Verdict) -> Result<(), QueueError> {
+    async fn settle(
+        mut self: Box<Self>,
+        payload: Vec<u8>,
+        counts: &Counts,
+        verdict: Verdict,
+    ) -> Result<(), QueueError> {
         if self.seat.is_gone() {
             return Err(QueueError::Stale);
         }
         let (claim, namespace, boot) = (self.claim, self.store.namespace.clone(), self.store.boot.clone());
         let change = Change { namespace, boot, from: self.from, payload, counts: counts.clone(), verdict };
-        let was_ours = self.store.writer.write(move |tx| match jobs::take_out(tx, claim)? {
+        let was_ours = self.store.writer.settle(move |tx| match jobs::take_out(tx, claim)? {
             None => Ok(false),
             Some(id) => change.carry_out(tx, &id).map(|()| true),
         });
@@ -106,7 +111,8 @@ impl Change {
     }
 
     fn bury(&self, tx: &Transaction<'_>, id: &str, burial: &Burial) -> rusqlite::Result<()> {
-        let burial = serde_json::to_string(burial).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let burial =
+            serde_json::to_string(burial).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         let first_at = self.counts.first_at.map(jobs::nanoseconds);
         let last_at = jobs::nanoseconds(Timestamp::now());
         tx.execute(

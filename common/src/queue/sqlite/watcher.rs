@@ -11,14 +11,17 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction};
 
 use super::consumer::Seat;
-use super::keeper::{start_thread, write_now};
+use super::keeper::{Promise, start_thread, write_now};
 use super::{Store, clock, failure, jobs};
 use crate::queue::QueueError;
 
 const TICK: Duration = Duration::from_millis(20);
 
+/// After this many quiet ticks the seats are looked through all the same, for those that were left.
+const ROUND: u32 = 10;
+
 pub(super) fn start(store: &Arc<Store>, connection: Connection, kicks: Receiver<()>) -> Result<(), QueueError> {
-    let watcher = Watcher { store: Arc::downgrade(store), connection, kicks, version: 0, next_due_ns: None };
+    let watcher = Watcher { store: Arc::downgrade(store), connection, kicks, version: 0, next_due_ns: None, quiet: 0 };
     start_thread("queue-watch", move || watcher.run())
 }
 
@@ -29,6 +32,8 @@ struct Watcher {
     /// Differs once another connection, of this process or another, has written.
     version: i64,
     next_due_ns: Option<i64>,
+    /// Ticks at which nothing had happened, in a row.
+    quiet: u32,
 }
 
 impl Watcher {
@@ -55,10 +60,17 @@ impl Watcher {
 
     /// Returns whether somebody still waits for something.
     fn tick(&mut self, store: &Arc<Store>, kicked: bool) -> bool {
+        let written = self.notice(store);
+        let due = self.next_due_ns.is_some_and(|due_ns| due_ns <= clock::now_ns());
+        let is_quiet = matches!(written, Ok(false)) && !kicked && !due;
+        self.quiet = if is_quiet { self.quiet + 1 } else { 0 };
+        if !self.quiet.is_multiple_of(ROUND) {
+            return true;
+        }
         let seats = store.seats();
         seats.iter().filter(|seat| seat.is_forgotten()).for_each(|seat| forget(store, seat));
         let hungry: Vec<Arc<Seat>> = seats.iter().filter(|seat| seat.is_hungry()).cloned().collect();
-        match self.look(store, kicked, &hungry) {
+        match written.and_then(|_| self.look(store, &hungry)) {
             Ok(true) => serve(store, hungry.clone()),
             Ok(false) => {}
             Err(error) => hungry.iter().for_each(|seat| seat.fail(failure::again(&error))),
@@ -66,24 +78,33 @@ impl Watcher {
         !hungry.is_empty() || store.is_followed() || seats.iter().any(|seat| seat.has_ahead())
     }
 
-    /// Returns whether there is something to give.
-    fn look(&mut self, store: &Store, kicked: bool, hungry: &[Arc<Seat>]) -> Result<bool, QueueError> {
-        let explain = |error: rusqlite::Error| failure::explain(store.writer.path(), &error);
-        let version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0)).map_err(explain)?;
-        let written = version != self.version;
-        self.version = version;
+    /// Returns whether something was written, which those who follow the log are told.
+    fn notice(&mut self, store: &Store) -> Result<bool, QueueError> {
+        let version = data_version(&self.connection).map_err(|error| failure::explain(store.writer.path(), &error));
+        let written = !matches!(version, Ok(version) if version == self.version);
         if written {
+            // Told of an error as well, for they meet it themselves when they read.
             store.changes.send_replace(());
         }
-        let due = || self.next_due_ns.is_some_and(|due_ns| due_ns <= clock::now_ns());
-        if hungry.is_empty() || store.serving.load(Ordering::Acquire) || !(written || kicked || due()) {
+        self.version = version?;
+        Ok(written)
+    }
+
+    /// Returns whether there is something to give.
+    fn look(&mut self, store: &Store, hungry: &[Arc<Seat>]) -> Result<bool, QueueError> {
+        if hungry.is_empty() || store.serving.load(Ordering::Acquire) {
             return Ok(false);
         }
+        let explain = |error: rusqlite::Error| failure::explain(store.writer.path(), &error);
         let tx = self.connection.transaction().map_err(explain)?;
         let (next_due_ns, ready) = find(&tx, &store.namespace, hungry).map_err(explain)?;
         self.next_due_ns = next_due_ns;
         Ok(ready || next_due_ns.is_some_and(|due_ns| due_ns <= clock::now_ns()))
     }
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 fn find(tx: &Transaction<'_>, namespace: &str, hungry: &[Arc<Seat>]) -> rusqlite::Result<(Option<i64>, bool)> {
@@ -96,12 +117,13 @@ fn find(tx: &Transaction<'_>, namespace: &str, hungry: &[Arc<Seat>]) -> rusqlite
     Ok((next_due_ns, false))
 }
 
-/// Have the writer give each of them a job, in one transaction.
+/// Have the writer give each of them a job, in one transaction. The disk is not waited for: whoever gets a job says so in
+/// the log before working on it, and that puts the claim on the disk as well.
 fn serve(store: &Arc<Store>, hungry: Vec<Arc<Seat>>) {
     store.serving.store(true, Ordering::Release);
     let served = store.clone();
     let told = store.writer.tell(move |connection| {
-        let claimed = write_now(served.writer.path(), connection, |tx| {
+        let claimed = write_now(Promise::Fleeting, served.writer.path(), connection, |tx| {
             jobs::end_due_waits(tx)?;
             let mut claimed = Vec::new();
             for seat in hungry.iter().filter(|seat| seat.is_hungry()) {
@@ -132,7 +154,9 @@ fn forget(store: &Arc<Store>, seat: &Arc<Seat>) {
         if taken.is_empty() {
             return;
         }
-        let given = write_now(&path, connection, |tx| taken.iter().try_for_each(|ahead| jobs::hand_back(tx, ahead.claim)));
+        let given = write_now(Promise::Fleeting, &path, connection, |tx| {
+            taken.iter().try_for_each(|ahead| jobs::hand_back(tx, ahead.claim))
+        });
         if given.is_err() {
             taken.into_iter().for_each(|ahead| seat.give(ahead));
         }

@@ -1,0 +1,152 @@
+//! What only this backend can be asked.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::poll_immediate;
+use tempfile::TempDir;
+
+use super::*;
+use crate::arch::Arch;
+use crate::job::{Kind, Lane};
+use crate::queue::{Consumer, Delivery, Queue, Tap, Verdict};
+
+const LANE: Lane = Lane { kind: Kind::Upload, arch: Some(Arch::S390x) };
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn store(directory: &TempDir) -> Handle {
+    let path = directory.path().join("queue.db");
+    Handle(tokio::task::spawn_blocking(move || Store::open(path, "test".to_owned())).await.unwrap().unwrap())
+}
+
+async fn take(consumer: &mut Box<dyn Consumer>) -> Delivery {
+    tokio::time::timeout(SOON, consumer.next()).await.unwrap().unwrap()
+}
+
+/// Sets how many pages the file may have, as far as the two connections that write are concerned.
+async fn limit(handle: &Handle, pages: u32) {
+    let set =
+        move |tx: &rusqlite::Transaction<'_>| tx.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()));
+    handle.0.writer.write(set).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_loses_nothing() {
+    let directory = TempDir::new().unwrap();
+    let handle = store(&directory).await;
+    handle.publish(LANE, "one", b"one").await.unwrap();
+    let mut new = handle.consume(Tap::New(LANE), 1).await.unwrap();
+    let in_hand = take(&mut new).await;
+    limit(&handle, 1).await;
+
+    let large = vec![b'x'; 100_000];
+    let refused = handle.publish(LANE, "two", &large).await.unwrap_err();
+    assert!(
+        matches!(&refused, QueueError::Unavailable(text) if text.contains("queue.db") && text.contains("full")),
+        "{refused}"
+    );
+    let refused = in_hand.settle(Verdict::Continue { payload: large, after: Duration::ZERO }).await.unwrap_err();
+    assert!(matches!(refused, QueueError::Unavailable(_)), "{refused}");
+    let again = take(&mut new).await;
+    assert_eq!((again.payload.as_slice(), again.counts.crashes), (b"one".as_slice(), 1));
+
+    limit(&handle, u32::MAX).await;
+    handle.publish(LANE, "three", b"three").await.unwrap();
+    again.settle(Verdict::Done).await.unwrap();
+    assert_eq!(take(&mut new).await.payload, b"three");
+}
+
+#[tokio::test]
+async fn a_delivery_dropped_in_hand_comes_back_counted() {
+    let directory = TempDir::new().unwrap();
+    let handle = store(&directory).await;
+    handle.publish(LANE, "one", b"one").await.unwrap();
+    let mut new = handle.consume(Tap::New(LANE), 1).await.unwrap();
+    drop(take(&mut new).await);
+    let again = take(&mut new).await;
+    assert_eq!(again.counts.crashes, 1);
+    again.settle(Verdict::Done).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(200), new.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_claimed_for_somebody_who_left_goes_to_others() {
+    let directory = TempDir::new().unwrap();
+    let handle = store(&directory).await;
+    let mut absent = handle.consume(Tap::New(LANE), 1).await.unwrap();
+    let seat = handle.0.seats().remove(0);
+    let mut wish = absent.next();
+    assert!(poll_immediate(&mut wish).await.is_none());
+    handle.publish(LANE, "one", b"one").await.unwrap();
+    while !seat.has_ahead() {
+        tokio::task::yield_now().await;
+    }
+    drop(wish);
+    let mut present = handle.consume(Tap::New(LANE), 1).await.unwrap();
+    let delivery = take(&mut present).await;
+    assert_eq!((delivery.payload.as_slice(), delivery.counts.crashes), (b"one".as_slice(), 0));
+    drop(absent);
+}
+
+#[tokio::test]
+async fn threads_end_with_the_queue() {
+    let directory = TempDir::new().unwrap();
+    let handle = store(&directory).await;
+    let mut new = handle.consume(Tap::New(LANE), 1).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), new.next()).await.is_err());
+    let weak = Arc::downgrade(&handle.0);
+    drop((handle, new));
+    let began = Instant::now();
+    while weak.strong_count() > 0 {
+        assert!(began.elapsed() < SOON, "{} references are left", weak.strong_count());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// `cargo test -p imagewright-common --lib measure -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a test"]
+async fn measure_latency_and_idle_load() {
+    let directory = TempDir::new().unwrap();
+    let (producer, worker) = (store(&directory).await, store(&directory).await);
+    let mut consumers = Vec::new();
+    for lane in Lane::all() {
+        for tap in [Tap::New(lane), Tap::Started(lane)] {
+            let mut consumer = worker.consume(tap, 8).await.unwrap();
+            if tap != Tap::New(LANE) {
+                consumers.push(tokio::spawn(async move { consumer.next().await.map(drop) }));
+            }
+        }
+    }
+    let mut consumer = worker.consume(Tap::New(LANE), 8).await.unwrap();
+    let mut delays = Vec::new();
+    for round in 0..400_u64 {
+        let published = async {
+            tokio::time::sleep(Duration::from_millis(round % 23)).await;
+            producer.publish(LANE, "id", b"{}").await.unwrap();
+            Instant::now()
+        };
+        let taken = async { (take(&mut consumer).await, Instant::now()) };
+        let (published, (delivery, taken)) = tokio::join!(published, taken);
+        delays.push(taken.saturating_duration_since(published));
+        delivery.settle(Verdict::Done).await.unwrap();
+    }
+    delays.sort();
+    println!("enqueue to start: median {:?}, p99 {:?}, worst {:?}", delays[200], delays[396], delays[399]);
+
+    let idle = tokio::spawn(async move { consumer.next().await.map(drop) });
+    let (before, began) = (cpu(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    println!(
+        "idle: {:.2} % CPU with {} taps",
+        (cpu() - before) / began.elapsed().as_secs_f64() * 100.0,
+        consumers.len() + 1
+    );
+    idle.abort();
+}
+
+/// Seconds that this process has run.
+fn cpu() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(used).unwrap().as_secs_f64()
+}
