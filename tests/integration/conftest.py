@@ -10,7 +10,12 @@ from harness.openstack import OpenStack
 from harness.site import Site
 
 
-@pytest.fixture(scope="session", params=["rabbitmq", "sqlite"])
+def backend(name: str) -> object:
+    """With `pytest -n 2` each backend has a process, and servers, of its own: most of the time is waiting."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="session", params=[backend("rabbitmq"), backend("sqlite")])
 def queue(request: pytest.FixtureRequest) -> str:
     """The queue backend."""
     return request.param
@@ -38,16 +43,6 @@ def site(shared: tuple[Site, Worker]) -> Iterator[Site]:
     yield made
     made.stop_forks()
     assert worker.is_running(), worker.tail(60)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2` each backend has a process, and servers, of its own: most of the time is waiting."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        backend = callspec.params.get("queue") if callspec else None
-        if backend:
-            item.add_marker(pytest.mark.xdist_group(backend))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -158,6 +158,6 @@ def test_no_secret_is_shown(site: Site) -> None:
     assert done.code == 1
     job = done.json()["jobs"][0]["id"]
     site.client.buried(job)
-    shown = [done.out, done.err, json.dumps(site.client.dead()[job]), site.client.run("dead", "show", job).out]
+    shown = [done.out, done.err, json.dumps(site.client.dead()[job]), site.client.run("dead", "list").out]
     assert not [text for text in shown if "topsecret" in text]
     assert "topsecret" not in site.logs()

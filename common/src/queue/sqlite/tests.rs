@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::poll_immediate;
+use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
 use super::*;
 use crate::arch::Arch;
 use crate::job::{Kind, Lane};
-use crate::queue::{Consumer, Delivery, Queue, Tap, Verdict};
+use crate::queue::{Consumer, Delivery, Log, Queue, Tap, Until, Verdict};
 
 const LANE: Lane = Lane { kind: Kind::Upload, arch: Some(Arch::S390x) };
 
@@ -69,10 +70,8 @@ async fn a_delivery_dropped_in_hand_comes_back_counted() {
     assert!(tokio::time::timeout(Duration::from_millis(200), new.next()).await.is_err());
 }
 
-#[tokio::test]
-async fn what_is_claimed_for_somebody_who_left_goes_to_others() {
-    let directory = TempDir::new().unwrap();
-    let handle = store(&directory).await;
+/// A consumer with a job on its way to it that left before it came.
+async fn leave_with_a_job_ahead(handle: &Handle) -> Box<dyn Consumer> {
     let mut absent = handle.consume(Tap::New(LANE), 1).await.unwrap();
     let seat = handle.0.seats().remove(0);
     let mut wish = absent.next();
@@ -82,10 +81,41 @@ async fn what_is_claimed_for_somebody_who_left_goes_to_others() {
         tokio::task::yield_now().await;
     }
     drop(wish);
-    let mut present = handle.consume(Tap::New(LANE), 1).await.unwrap();
-    let delivery = take(&mut present).await;
-    assert_eq!((delivery.payload.as_slice(), delivery.counts.crashes), (b"one".as_slice(), 0));
-    drop(absent);
+    absent
+}
+
+#[tokio::test]
+async fn what_is_claimed_for_somebody_who_left_goes_to_others() {
+    for stops in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let handle = store(&directory).await;
+        let mut absent = leave_with_a_job_ahead(&handle).await;
+        if stops {
+            absent.stop().await.unwrap();
+        }
+        let mut present = handle.consume(Tap::New(LANE), 1).await.unwrap();
+        let delivery = take(&mut present).await;
+        assert_eq!((delivery.payload.as_slice(), delivery.counts.crashes), (b"one".as_slice(), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_clock_set_back_hides_old_events_from_later_readers_and_none_from_followers() {
+    let directory = TempDir::new().unwrap();
+    let handle = store(&directory).await;
+    let since = Timestamp::now();
+    let mut follower = handle.read(since, Until::Forever).await.unwrap();
+    let ahead = since + SignedDuration::from_mins(1);
+    for (id, at) in [("first", ahead), ("set back", since - SignedDuration::from_hours(1)), ("last", ahead)] {
+        let message = serde_json::json!({ "at": at, "id": id, "by": "test", "event": "queued" });
+        handle.append(&serde_json::from_value(message).unwrap()).await.unwrap();
+        assert_eq!(follower.next().await.unwrap().unwrap().id, id);
+    }
+    let mut reader = handle.read(since, Until::Now).await.unwrap();
+    for id in ["first", "last"] {
+        assert_eq!(reader.next().await.unwrap().unwrap().id, id);
+    }
+    assert_eq!(reader.next().await.unwrap(), None);
 }
 
 #[tokio::test]
