@@ -20,7 +20,8 @@ def test_the_python_example_enqueues_an_upload(site: Site, arch: str) -> None:
     site.client.run("queues")
     disk = site.qcow2()
     words = [site.broker.url, site.namespace, f"example-{arch}", arch, "cloud1", str(disk)]
-    done = subprocess.run([sys.executable, str(ENQUEUE), *words], capture_output=True, text=True, timeout=30, check=True)
+    command = [sys.executable, str(ENQUEUE), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     job = done.stdout.strip()
     site.client.tree_ended(job)
     (image,) = site.cloud().active(f"example-{arch}")
