@@ -18,7 +18,7 @@ def revisions(site: Site, name: str, count: int) -> list[str]:
     """Uploads and their image ids, oldest first."""
     for _ in range(count):
         site.client.upload(name, site.qcow2(), keep=count)
-    found = ids(site.cloud().active(name))
+    found = [one["id"] for one in site.cloud().active(name) if one.get("imagewright_self") == one["id"]]
     assert len(found) == count
     return found
 

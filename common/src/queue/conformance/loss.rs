@@ -47,6 +47,18 @@ pub async fn a_lost_consumer_cannot_settle_late(harness: &dyn Harness) {
     nothing(&mut started).await;
 }
 
+/// A delivery that nobody settled, for a panic or an early return, does not hang on a consumer that lives on.
+pub async fn a_dropped_delivery_comes_back_counted(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    publish(&backend, LANE, &["one"]).await;
+    let mut consumer = consume(&backend, Tap::New(LANE), 1).await;
+    drop(take(&mut consumer).await);
+    let again = take(&mut consumer).await;
+    assert_eq!((text(&again).as_str(), numbers(&again.counts)), ("one", (0, 1)));
+    settle(again, Verdict::Done).await;
+    nothing(&mut consumer).await;
+}
+
 /// A job in hand stays in hand as long as its process lives.
 pub async fn long_work_is_not_redelivered(harness: &dyn Harness) {
     let (left, right) = (harness.open().await, harness.open().await);

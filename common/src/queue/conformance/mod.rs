@@ -86,6 +86,7 @@ macro_rules! queue_conformance {
             bury_from_any_tap
             a_lost_consumer_means_counted_redelivery
             a_lost_consumer_cannot_settle_late
+            a_dropped_delivery_comes_back_counted
             long_work_is_not_redelivered
             stop_hands_back_what_was_sent_ahead
             stop_lets_what_is_in_hand_settle

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use lapin::message::Delivery as Message;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel};
 
@@ -21,6 +21,9 @@ use crate::queue::{Consumer, Counts, Delivery, Queue, QueueError, Receipt, Tap, 
 
 /// A due time this close is now: rungs and clocks are not exact.
 const DUE_SLACK: Duration = Duration::from_secs(1);
+
+/// How long a dropped delivery waits for its consumer to go too.
+const DROP_DELAY: Duration = Duration::from_millis(500);
 
 pub(super) struct RabbitQueue {
     names: Arc<Names>,
@@ -81,8 +84,8 @@ impl RabbitConsumer {
             from: self.from,
             receipt: Box::new(RabbitReceipt {
                 settler: self.settler.clone(),
-                acker: message.acker,
-                _channel: channel.clone(),
+                acker: Some(message.acker),
+                channel: channel.clone(),
                 id: envelope::message_id(&message.properties),
                 from: self.from,
             }),
@@ -181,23 +184,48 @@ struct Settler {
 
 struct RabbitReceipt {
     settler: Arc<Settler>,
-    acker: Acker,
+    /// Taken once the delivery is acknowledged.
+    acker: Option<Acker>,
     /// Closed when nobody holds it; after [`Consumer::stop`] that is when the last delivery is settled.
-    _channel: Arc<Channel>,
+    channel: Arc<Channel>,
     id: String,
     from: Tap,
 }
 
 #[async_trait]
 impl Receipt for RabbitReceipt {
-    async fn settle(self: Box<Self>, payload: Vec<u8>, counts: &Counts, verdict: Verdict) -> Result<(), QueueError> {
-        if !self.acker.usable() {
+    async fn settle(
+        mut self: Box<Self>,
+        payload: Vec<u8>,
+        counts: &Counts,
+        verdict: Verdict,
+    ) -> Result<(), QueueError> {
+        if !self.acker.as_ref().is_some_and(Acker::usable) {
             return Err(QueueError::Stale);
         }
         self.settler.successor(&self.id, self.from, payload, counts, verdict).await?;
-        match rpc("basic.ack", self.acker.ack(BasicAckOptions::default())).await {
+        let Some(acker) = self.acker.take() else { return Err(QueueError::Stale) };
+        match rpc("basic.ack", acker.ack(BasicAckOptions::default())).await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(QueueError::Stale),
+        }
+    }
+}
+
+/// What was not settled goes back at once, counted by the broker as a failed delivery.
+impl Drop for RabbitReceipt {
+    fn drop(&mut self) {
+        if let Some(acker) = self.acker.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let channel = self.channel.clone();
+            runtime.spawn(async move {
+                // A consumer that goes at the same time gives it back by itself; both would count it twice.
+                tokio::time::sleep(DROP_DELAY).await;
+                let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+                let returned = rpc("basic.nack", acker.nack(back)).await;
+                tracing::debug!(?returned, channel = channel.id(), "a delivery was dropped");
+            });
         }
     }
 }

@@ -135,7 +135,8 @@ impl LogReader {
             return if ours { Taken::End } else { Taken::Nothing };
         }
         match serde_json::from_slice::<Event>(&message.data) {
-            Ok(event) if event.at < self.since => Taken::Nothing,
+            // A reader that stays hears whatever is said from now on, be a clock wrong.
+            Ok(event) if event.at < self.since && self.mark.is_some() => Taken::Nothing,
             Ok(event) => Taken::Event(Box::new(event)),
             Err(error) => {
                 tracing::debug!(%error, "an entry of the log that this version does not know");
