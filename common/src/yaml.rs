@@ -1,8 +1,8 @@
 //! YAML, the one file that names the YAML crate.
 //!
-//! Two readers: [`parse`] for our own files (policy, schedule), into a type, strictly; and [`nodes`] for
+//! Two readers: [`parse`] for our own files (policy, schedule), into a type, strictly; and `nodes` for
 //! files whose keys are not all ours (`clouds.yaml`), into a tree, as leniently as PyYAML reads them.
-//! `clouds.yaml` and `secure.yaml` hold secrets, so no error of [`nodes`] ever quotes a value.
+//! `clouds.yaml` and `secure.yaml` hold secrets, so no error of `nodes` ever quotes a value.
 
 use std::collections::BTreeMap;
 use std::fmt;

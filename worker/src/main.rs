@@ -29,7 +29,7 @@ fn main() -> ExitCode {
             return if usage { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
-    if let Err(error) = telemetry::init(Level::Info, 0, options.log_format.into()) {
+    if let Err(error) = telemetry::init(Level::Info, options.loudness(), options.log_format.into()) {
         drop(writeln!(std::io::stderr(), "error: {error}"));
         return ExitCode::from(64);
     }

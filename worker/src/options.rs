@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use imagewright_common::arch::Arch;
 use imagewright_common::job::Kind;
 use imagewright_common::telemetry::Format;
@@ -78,6 +78,14 @@ pub(crate) struct Options {
     #[arg(long, env = "IMAGEWRIGHT_DRAIN_TIMEOUT", value_name = "SECONDS", requires = "drain")]
     pub(crate) drain_timeout: Option<u64>,
 
+    /// Say more; twice for every detail.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Say less; twice for errors only.
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "verbose")]
+    pub(crate) quiet: u8,
+
     /// How log lines look, on stderr.
     #[arg(long, env = "IMAGEWRIGHT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -90,6 +98,12 @@ impl Options {
 
     pub(crate) fn archs(&self) -> Vec<Arch> {
         if self.archs.is_empty() { Arch::ALL.to_vec() } else { self.archs.clone() }
+    }
+
+    /// How much louder than usual the log is.
+    pub(crate) fn loudness(&self) -> i8 {
+        let steps = i16::from(self.verbose) - i16::from(self.quiet);
+        i8::try_from(steps.clamp(-5, 5)).unwrap_or_default()
     }
 
     pub(crate) fn grace(&self) -> Duration {

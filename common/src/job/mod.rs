@@ -16,8 +16,8 @@ use uuid::Uuid;
 use crate::arch::Arch;
 pub use prune::PruneSpec;
 pub use schema::schema;
-pub use upload::{DiskFormat, ImageRef, Source, UploadSpec, Visibility};
-pub use words::{CloudName, ImageName, Keep};
+pub use upload::{BadSource, DiskFormat, ImageRef, Source, UploadSpec, Visibility};
+pub use words::{BadWord, CloudName, ImageName, Keep};
 
 /// The message version this program writes. Older versions are read for ever.
 pub const VERSION: u32 = 1;
