@@ -11,7 +11,7 @@ from harness.site import Site
 
 
 def backend(name: str) -> object:
-    """With `pytest -n 2` each backend has a process, and servers, of its own: most of the time is waiting."""
+    """With `pytest -n 4` each backend has two processes, with servers of their own: most of the time is waiting."""
     return pytest.param(name, marks=pytest.mark.xdist_group(name))
 
 

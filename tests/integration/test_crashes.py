@@ -10,6 +10,8 @@ from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
 
+pytestmark = pytest.mark.xdist_group("waits")
+
 
 def test_a_worker_killed_in_an_upload_leaves_one_image_after_its_restart(site: Site) -> None:
     with Proxy(site.stack.cloud("cloud1").port) as proxy:

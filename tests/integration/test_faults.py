@@ -8,6 +8,8 @@ from harness.proxy import Proxy
 from harness.site import Site
 from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
 
+pytestmark = pytest.mark.xdist_group("waits")
+
 
 def test_a_cloud_that_is_down_holds_up_no_other_and_gets_its_image_when_it_is_back(site: Site) -> None:
     cloud = site.stack.cloud("cloud3")

@@ -2,12 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use imagewright_common::job::{CloudName, Kind};
 use imagewright_common::store::upload::{Gate, Permit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::options::Concurrency;
+
+/// How long a job waits here for a transfer to end, before it goes back to the queue; less than a delivery is held.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 pub(crate) struct Room {
     kinds: HashMap<Kind, Arc<Semaphore>>,
@@ -43,10 +49,15 @@ struct Transfer {
     _cloud: OwnedSemaphorePermit,
 }
 
+#[async_trait]
 impl Gate for Room {
-    fn enter(&self, cloud: &CloudName) -> Option<Permit> {
-        let worker = self.transfers.clone().try_acquire_owned().ok()?;
-        let cloud = self.cloud(cloud).try_acquire_owned().ok()?;
-        Some(Box::new(Transfer { _worker: worker, _cloud: cloud }))
+    /// The cloud's place first: whoever waits for a busy cloud takes no place from the others.
+    async fn enter(&self, cloud: &CloudName) -> Option<Permit> {
+        let places = async {
+            let cloud = self.cloud(cloud).acquire_owned().await.ok()?;
+            let worker = self.transfers.clone().acquire_owned().await.ok()?;
+            Some(Transfer { _worker: worker, _cloud: cloud })
+        };
+        timeout(PATIENCE, places).await.ok().flatten().map(|transfer| Box::new(transfer) as Permit)
     }
 }

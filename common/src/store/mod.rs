@@ -3,6 +3,7 @@
 //! The cloud is the only store. What we made carries a [`stamp`]; which attempt of a job an image is, its id tells
 //! ([`generation`]).
 
+mod fill;
 pub mod generation;
 mod library;
 pub mod retention;

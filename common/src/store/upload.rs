@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::generation::{Generation, Ids, LAST, Sight, sight};
 use super::sources::{IMAGE_FIELD, Sources};
 use super::stamp::{self, Stamp};
-use super::transfer::{self, Observer, Sent};
-use super::verify::{self, Expected};
+use super::transfer::Observer;
 use super::{CloudPool, StoreError, revision};
 use crate::backoff::jitter;
 use crate::job::{CloudName, DiskFormat, Source, UploadSpec};
@@ -29,16 +29,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 pub type Permit = Box<dyn Send + Sync>;
 
 /// Who bounds the number of transfers.
+#[async_trait]
 pub trait Gate: Send + Sync {
-    /// Leave for one more transfer to `cloud`, if there is room.
-    fn enter(&self, cloud: &CloudName) -> Option<Permit>;
+    /// Leave for one more transfer to `cloud`, if there is room before long.
+    async fn enter(&self, cloud: &CloudName) -> Option<Permit>;
 }
 
 /// Room for everybody.
 pub struct OpenGate;
 
+#[async_trait]
 impl Gate for OpenGate {
-    fn enter(&self, _: &CloudName) -> Option<Permit> {
+    async fn enter(&self, _: &CloudName) -> Option<Permit> {
         Some(Box::new(()))
     }
 }
@@ -88,7 +90,7 @@ pub struct Done {
     pub superseded: bool,
 }
 
-fn wait(after: Duration, why: &str) -> Step {
+pub(super) fn wait(after: Duration, why: &str) -> Step {
     Step::Wait { after, why: why.to_owned() }
 }
 
@@ -122,11 +124,11 @@ impl Upload<'_> {
         Ok(())
     }
 
-    fn ids(&self) -> Ids {
+    pub(super) fn ids(&self) -> Ids {
         Ids::new(self.stamp.job, &self.spec.cloud, self.run)
     }
 
-    async fn images_of_job(&self, glance: &Glance) -> Result<Observed<Vec<Image>>, StoreError> {
+    pub(super) async fn images_of_job(&self, glance: &Glance) -> Result<Observed<Vec<Image>>, StoreError> {
         let owner = glance.session().project_id().await?;
         let property = vec![(stamp::JOB.to_owned(), self.stamp.job.to_string())];
         let mut seen = glance.list(&ImageQuery { owner: Some(owner), property, ..ImageQuery::default() }).await?;
@@ -135,7 +137,7 @@ impl Upload<'_> {
     }
 
     /// The job is done once no later attempt lives; whoever made that one will find this and remove it.
-    fn finish(&self, image: Image, images: &[Image]) -> Result<Step, StoreError> {
+    pub(super) fn finish(&self, image: Image, images: &[Image]) -> Result<Step, StoreError> {
         let live = self.ids().live(images.to_vec());
         let place = live.iter().position(|generation| generation.image.id == image.id);
         let last = place.is_none_or(|place| place + 1 == live.len());
@@ -147,7 +149,7 @@ impl Upload<'_> {
 
     /// Nothing lives: make the first.
     async fn begin(&self, glance: &Glance) -> Result<Step, StoreError> {
-        let Some(permit) = self.gate.enter(&self.spec.cloud) else { return Ok(no_room()) };
+        let Some(permit) = self.gate.enter(&self.spec.cloud).await else { return Ok(no_room()) };
         let opened = match self.open_source().await {
             Err(StoreError::Rejected { field: IMAGE_FIELD, reason }) => {
                 return self.without_source(glance, reason).await;
@@ -176,7 +178,6 @@ impl Upload<'_> {
             let after = if queued { jitter(Duration::from_secs(3)) } else { LOOK_AGAIN };
             return Ok(wait(after, "another worker sends the image"));
         }
-        let Some(permit) = self.gate.enter(&self.spec.cloud) else { return Ok(no_room()) };
         for older in live {
             if let Some(step) = self.settle_older(glance, &older, &current).await? {
                 return Ok(step);
@@ -185,10 +186,14 @@ impl Upload<'_> {
         match state {
             Sight::Active => self.verify(glance, current.number, current.image, None).await,
             Sight::Free => {
+                let Some(permit) = self.gate.enter(&self.spec.cloud).await else { return Ok(no_room()) };
                 let opened = self.open_source().await?;
                 self.fill(glance, current.number, opened, permit).await
             }
-            Sight::Abandoned => self.take_over(glance, current, permit).await,
+            Sight::Abandoned => {
+                let Some(permit) = self.gate.enter(&self.spec.cloud).await else { return Ok(no_room()) };
+                self.take_over(glance, current, permit).await
+            }
             Sight::Busy => Ok(wait(LOOK_AGAIN, "another worker sends the image")),
         }
     }
@@ -245,92 +250,7 @@ impl Upload<'_> {
         }
     }
 
-    async fn fill(&self, glance: &Glance, number: u8, opened: Opened, permit: Permit) -> Result<Step, StoreError> {
-        let Some(id) = self.ids().get(number) else { return Ok(Step::Gone) };
-        let length = opened.length;
-        tracing::info!(image.id = %id, bytes = length, format = %opened.format, "sending");
-        let sent = transfer::send(glance, id, opened, &self.observer).await;
-        drop(permit);
-        let digests = match sent? {
-            Sent::Whole(digests) => Some(digests),
-            Sent::Unclear => None,
-            Sent::TakenOver => return Ok(Step::TakenOver),
-        };
-        match (glance.get(&id.to_string()).await, digests) {
-            (Ok(seen), Some(digests)) => {
-                self.verify(glance, number, seen.value, Some(Expected::of(length, digests))).await
-            }
-            (Ok(_), None) => Ok(wait(jitter(Duration::from_secs(1)), "another worker sends the image")),
-            (Err(error), _) if error.kind == CloudErrorKind::NotFound => Ok(Step::TakenOver),
-            (Err(error), _) => Err(error.into()),
-        }
-    }
-
-    /// Compare what is stored with the source, and say so on the image.
-    async fn verify(
-        &self,
-        glance: &Glance,
-        number: u8,
-        image: Image,
-        expected: Option<Expected>,
-    ) -> Result<Step, StoreError> {
-        match image.status {
-            ImageStatus::Active => {}
-            ImageStatus::Deactivated => {
-                return Err(StoreError::Rejected {
-                    field: "spec.cloud",
-                    reason: "its image was deactivated by an administrator".to_owned(),
-                });
-            }
-            ImageStatus::Queued => {
-                return Err(StoreError::Transient("the cloud took the bytes and kept none".to_owned()));
-            }
-            ImageStatus::Saving
-            | ImageStatus::Uploading
-            | ImageStatus::Importing
-            | ImageStatus::Killed
-            | ImageStatus::Deleted
-            | ImageStatus::PendingDelete
-            | ImageStatus::Other(_) => return Ok(wait(jitter(Duration::from_secs(2)), "the cloud stores the image")),
-        }
-        let expected = match expected
-            .filter(|expected| verify::algorithm(&image).is_ok_and(|algo| expected.digest(algo).is_some()))
-        {
-            Some(expected) => expected,
-            None => self.read_source(&image).await?,
-        };
-        if let Err(difference) = verify::compare(&image, &expected) {
-            self.replace(glance, number, &image).await?;
-            return Err(StoreError::Transient(difference));
-        }
-        let stamped = verify::stamp(glance, &image).await?;
-        let images = self.images_of_job(glance).await?.value;
-        self.finish(stamped, &images)
-    }
-
-    /// What the source holds, without sending it: for an image that another worker filled.
-    async fn read_source(&self, image: &Image) -> Result<Expected, StoreError> {
-        let algorithm = verify::algorithm(image)?;
-        let opened = self.open_source().await?;
-        let length = opened.length;
-        let digest = opened.digest(algorithm).await?;
-        Ok(Expected::one(length, algorithm, digest))
-    }
-
-    /// A stored image that is wrong can only be replaced by its successor.
-    async fn replace(&self, glance: &Glance, number: u8, image: &Image) -> Result<(), StoreError> {
-        if let Some(id) = self.ids().get(number + 1) {
-            let format = image.disk_format.clone().unwrap_or_default();
-            match glance.create(&NewImage { disk_format: format, ..self.new_image(id, DiskFormat::Raw) }).await {
-                Err(error) if error.kind != CloudErrorKind::Conflict => return Err(error.into()),
-                _ => {}
-            }
-        }
-        glance.delete(&image.id).await?;
-        Ok(())
-    }
-
-    fn new_image(&self, id: Uuid, format: DiskFormat) -> NewImage {
+    pub(super) fn new_image(&self, id: Uuid, format: DiskFormat) -> NewImage {
         let mut properties = self.spec.properties.clone();
         properties.extend(self.stamp.properties(id));
         NewImage {
@@ -344,7 +264,7 @@ impl Upload<'_> {
         }
     }
 
-    async fn open_source(&self) -> Result<Opened, StoreError> {
+    pub(super) async fn open_source(&self) -> Result<Opened, StoreError> {
         let declared = self.spec.disk_format;
         match &self.spec.source {
             Source::File(path) => self.sources.file(path, declared).await,
