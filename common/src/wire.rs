@@ -10,6 +10,10 @@ use crate::job::{Kind, Message, Spec, VERSION};
 /// The largest message read, in bytes.
 pub const SIZE_MAX: usize = 256 * 1024;
 
+/// The longest name of a field, and the longest reason, that a refusal repeats, in characters.
+const FIELD_MAX: usize = 200;
+const REASON_MAX: usize = 500;
+
 /// How far ahead of the reader's clock `asked_at` may be.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
@@ -57,8 +61,10 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    fn new(field: &str, reason: impl Into<String>) -> Self {
-        DecodeError { field: field.to_owned(), reason: reason.into() }
+    /// Both are cut: a message may hold any text, and what is said of it must fit a header.
+    fn new(field: &str, reason: impl AsRef<str>) -> Self {
+        let cut = |text: &str, most: usize| text.chars().filter(|c| !c.is_control()).take(most).collect::<String>();
+        DecodeError { field: cut(field, FIELD_MAX), reason: cut(reason.as_ref(), REASON_MAX) }
     }
 }
 
@@ -167,7 +173,8 @@ fn typed<T: DeserializeOwned>(value: Value, prefix: &str) -> Result<T, DecodeErr
         if let Some(field) = quoted_field(&reason).filter(|field| parts.last() != Some(field)) {
             parts.push(field);
         }
-        DecodeError { field: if parts.is_empty() { "message".to_owned() } else { parts.join(".") }, reason }
+        let field = if parts.is_empty() { "message".to_owned() } else { parts.join(".") };
+        DecodeError::new(&field, &reason)
     })
 }
 
@@ -246,6 +253,16 @@ mod tests {
         }
         assert_eq!(decode(b"{", now()).unwrap_err().field, "message");
         assert_eq!(decode(b"[]", now()).unwrap_err().field, "message");
+    }
+
+    #[test]
+    fn what_a_refusal_repeats_is_short() {
+        let long = "x".repeat(200_000);
+        let unknown = refused(|v| v["spec"][long.as_str()] = 1.into());
+        let property = refused(|v| v["spec"]["properties"][format!("imagewright_{long}")] = "x".into());
+        for error in [unknown, property] {
+            assert!(error.to_string().len() < 1000);
+        }
     }
 
     #[test]

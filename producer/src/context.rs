@@ -32,8 +32,8 @@ impl Context {
     pub(crate) fn new(global: &Global, queue: QueueSetting) -> Result<Context, Failure> {
         let namespace = global.namespace.clone();
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if namespace.is_empty() || namespace.len() > 64 || !namespace.chars().all(fits) {
-            return Err(Failure::usage("--namespace has 1 to 64 letters, digits, '-', '_' or '.'"));
+        if namespace.is_empty() || namespace.len() > 60 || !namespace.chars().all(fits) {
+            return Err(Failure::usage("--namespace has 1 to 60 letters, digits, '-', '_' or '.'"));
         }
         Ok(Context {
             namespace,

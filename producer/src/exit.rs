@@ -109,7 +109,7 @@ impl From<CloudError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         match error {
-            StoreError::Config(error) => Failure::usage(error.to_string()),
+            StoreError::Config(error) | StoreError::SourceCloud(error) => Failure::usage(error.to_string()),
             StoreError::Cloud(error) => error.into(),
             StoreError::Source(error) => Failure::usage(error.to_string()),
             StoreError::Rejected { .. } => Failure::usage(error.to_string()),

@@ -12,7 +12,8 @@ def keystone(folder: Path, token_seconds: int) -> str:
     return f"""[DEFAULT]
 log_file = {folder}/keystone.log
 [database]
-connection = sqlite:///{folder}/keystone.db
+connection = sqlite:///{folder}/keystone.db?timeout=30
+sqlite_synchronous = false
 [identity]
 password_hash_rounds = 4
 [token]
@@ -45,7 +46,8 @@ show_multiple_locations = false
 api_limit_max = {PAGES.get(number, 1000)}
 {extra}
 [database]
-connection = sqlite:///{folder}/glance.db
+connection = sqlite:///{folder}/glance.db?timeout=30
+sqlite_synchronous = false
 [glance_store]
 default_backend = local
 [local]

@@ -46,7 +46,7 @@ class Glance:
         (self.folder / "glance-api.conf").write_text(text)
 
     def launch(self) -> None:
-        self._process = servers.serve(self._stack.venv, "glance", "glance.wsgi.api", self.port, self.folder)
+        self._process = servers.serve(self._stack.venv, "glance", "harness.glance_app", self.port, self.folder)
 
     def wait_ready(self) -> None:
         wait_for(f"{self.name} answers", lambda: _answers(f"{self.url}/healthcheck"), 90)

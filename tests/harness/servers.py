@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,10 +77,11 @@ def _run(command: list[str], env: dict[str, str] | None = None) -> None:
 
 def serve(venv: Path, name: str, module: str, port: int, folder: Path, threads: int = 16) -> Process:
     """One WSGI service under uWSGI, as clouds host it; `Connection: close` because http-socket closes anyway."""
-    variable = {"keystone": "OS_KEYSTONE_CONFIG_DIR"}.get(module.split(".")[0], "OS_GLANCE_CONFIG_DIR")
+    variable = "OS_KEYSTONE_CONFIG_DIR" if module.startswith("keystone.") else "OS_GLANCE_CONFIG_DIR"
     return Process(
         [
             *[venv / "bin" / "uwsgi", "--http-socket", f"{LOOPBACK}:{port}", "--module", f"{module}:application"],
+            *["--pythonpath", Path(__file__).parents[1]],
             *["--master", "--no-orphans", "--processes", "1", "--threads", str(threads), "--enable-threads"],
             *["--lazy-apps", "--need-app", "--die-on-term", "--buffer-size", "65535", "--thunder-lock"],
             *["--socket-timeout", "60", "--add-header", "Connection: close", "--disable-logging"],
@@ -167,6 +169,15 @@ def _initialise(venv: Path, draft: Path) -> None:
         Identity(url).fill(CLOUDS)
     finally:
         keystone.stop()
+    for database in ("keystone.db", "glance.db"):
+        write_ahead(draft / database)
+
+
+def write_ahead(path: Path) -> None:
+    """Readers and a writer at once, as with a real database server; the mode stays with the file and its copies."""
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+    database.close()
 
 
 if __name__ == "__main__":

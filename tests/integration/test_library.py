@@ -43,7 +43,7 @@ def test_an_upload_error_names_what_is_wrong_and_leaves_nothing(stack: OpenStack
     for words, expected in (
         (("amd64", "cloud1", "by-library-bad", empty, "2"), "empty"),
         (("amd64", "cloud9", "by-library-bad", empty, "2"), "cloud9"),
-        (("amd64", "cloud1", "by-library-bad", tmp_path / "missing.img", "2"), "missing.img"),
+        (("amd64", "cloud1", "by-library-bad", tmp_path / "missing.img", "2"), "no such file"),
     ):
         done = upload_image(clouds, *words)
         assert done.returncode != 0

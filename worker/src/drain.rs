@@ -16,11 +16,18 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Returns once our lanes are empty, and the log, read after that, shows no unfinished job of `kinds` and `archs`.
 pub(crate) async fn drained(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -> Result<(), QueueError> {
     loop {
-        if lanes_are_empty(backend, lanes).await? && nothing_unfinished(backend, kinds, lanes).await? {
-            return Ok(());
+        match is_drained(backend, kinds, lanes).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error @ QueueError::Refused(_)) => return Err(error),
+            Err(error) => tracing::warn!(%error, "cannot tell whether all is done"),
         }
         sleep(PAUSE).await;
     }
+}
+
+async fn is_drained(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -> Result<bool, QueueError> {
+    Ok(lanes_are_empty(backend, lanes).await? && nothing_unfinished(backend, kinds, lanes).await?)
 }
 
 async fn lanes_are_empty(backend: &Backend, lanes: &[Lane]) -> Result<bool, QueueError> {

@@ -83,6 +83,9 @@ impl Desk {
         }
         if delivery.counts.crashes >= CRASHES_ALONE {
             let Ok(_alone) = self.alone.try_write() else {
+                let until = now.saturating_add(ALONE_WAIT).unwrap_or(now);
+                let why = "it crashed workers, and waits for one that has nothing else to do".to_owned();
+                self.journal.say(&message, What::Waiting { until, why, attempt: delivery.counts.attempt }).await?;
                 return delivery.settle(Verdict::Release { after: ALONE_WAIT }).await;
             };
             return self.work(delivery, message).await;
@@ -157,8 +160,9 @@ impl Desk {
         }
         let handed_over = delivery.is_none();
         let kind = message.spec.kind();
-        let Decision { say, verdict } =
-            verdict::decide(kind, counts, message.deadline(now), ended, self.journal.by(), now);
+        let decision = verdict::decide(kind, counts, message.deadline(now), ended, self.journal.by(), now);
+        let attempts = decision.attempts();
+        let Decision { say, verdict } = decision;
         if matches!(verdict, Verdict::Bury(_)) {
             steps::abandon(&self.tools, message).await;
         }
@@ -168,7 +172,10 @@ impl Desk {
             self.journal.say(message, what).await?;
         }
         match delivery {
-            Some(delivery) => delivery.settle(verdict).await,
+            Some(mut delivery) => {
+                delivery.counts.attempt = attempts.unwrap_or(delivery.counts.attempt);
+                delivery.settle(verdict).await
+            }
             None => Ok(()),
         }
     }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use imagewright_common::backoff::jitter;
 use imagewright_common::job::Lane;
 use imagewright_common::queue::{Consumer, QueueError, Tap};
 use imagewright_common::wire::DecodeError;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::handle::Desk;
@@ -19,6 +20,9 @@ const LOOKS: u16 = 32;
 /// How long a job that was sent ahead waits here for room before it is handed back.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
+/// Time between tries while the queue is away, at least.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// What every taker shares.
 #[derive(Clone)]
 pub(crate) struct Taker {
@@ -29,6 +33,24 @@ pub(crate) struct Taker {
 }
 
 impl Taker {
+    /// Take by `taking`, again and again while the queue is away: only its refusal ends that.
+    pub(crate) async fn persist<F>(self, taking: impl Fn(Taker) -> F) -> Result<(), QueueError>
+    where
+        F: Future<Output = Result<(), QueueError>>,
+    {
+        loop {
+            match taking(self.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error @ QueueError::Refused(_)) => return Err(error),
+                Err(error) => tracing::warn!(%error, "cannot take jobs; trying again"),
+            }
+            let mut stop = self.stop.clone();
+            if unless(&mut stop, sleep(jitter(AWAY_PAUSE))).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Take new jobs of a lane while there is room, until told to stop.
     pub(crate) async fn new_jobs(mut self, lane: Lane, room: Arc<Semaphore>) -> Result<(), QueueError> {
         let mut stop = self.stop.clone();

@@ -15,13 +15,14 @@ mod verdict;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::CommandFactory as _;
 use imagewright_common::telemetry::{self, Level};
 
 use options::Options;
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let parsed = Options::command().try_get_matches().and_then(|matches| Options::from_matches(&matches));
+    let options = match parsed {
         Ok(options) => options,
         Err(error) => {
             let usage = error.use_stderr();

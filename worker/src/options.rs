@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use imagewright_common::arch::Arch;
 use imagewright_common::job::Kind;
 use imagewright_common::telemetry::Format;
@@ -18,7 +20,7 @@ use imagewright_common::telemetry::Format;
 #[command(
     name = "imagewright-worker",
     version,
-    after_help = "Example:\n  imagewright-worker --queue amqp://user@broker/ --queue-file /etc/imagewright/queue --file-root /srv/images\n\nThe clouds are those of clouds.yaml, found as openstacksdk finds it (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack, /etc/openstack).\nSIGTERM stops taking jobs and finishes or hands back what runs within --grace; a second one ends at once."
+    after_help = "Example:\n  imagewright-worker --queue-file /etc/imagewright/queue --file-root /srv/images\n\nThe clouds are those of clouds.yaml, found as openstacksdk finds it (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack, /etc/openstack).\nSIGTERM stops taking jobs and finishes or hands back what runs within --grace; a second one ends at once."
 )]
 pub(crate) struct Options {
     /// Where jobs are queued: amqp://USER:PASSWORD@HOST/VHOST[,amqp://...], amqps://... or sqlite:PATH. By default an
@@ -27,7 +29,7 @@ pub(crate) struct Options {
     pub(crate) queue: Option<String>,
 
     /// A file that holds the queue's address, so that its password is not in the process list.
-    #[arg(long, env = "IMAGEWRIGHT_QUEUE_FILE", value_name = "FILE", conflicts_with = "queue")]
+    #[arg(long, env = "IMAGEWRIGHT_QUEUE_FILE", value_name = "FILE")]
     pub(crate) queue_file: Option<PathBuf>,
 
     /// Prefix of everything on the queue; deployments with different ones do not see each other.
@@ -100,6 +102,23 @@ impl Options {
         if self.archs.is_empty() { Arch::ALL.to_vec() } else { self.archs.clone() }
     }
 
+    /// The address of the queue, or the file that holds it: a flag beats a variable.
+    pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Options, clap::Error> {
+        let mut options = Options::from_arg_matches(matches)?;
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if options.queue.is_some() && options.queue_file.is_some() {
+            match (given("queue"), given("queue_file")) {
+                (true, false) => options.queue_file = None,
+                (false, true) => options.queue = None,
+                (true, true) | (false, false) => {
+                    let text = "give --queue or --queue-file, not both";
+                    return Err(Options::command().error(ErrorKind::ArgumentConflict, text));
+                }
+            }
+        }
+        Ok(options)
+    }
+
     /// How much louder than usual the log is.
     pub(crate) fn loudness(&self) -> i8 {
         let steps = i16::from(self.verbose) - i16::from(self.quiet);
@@ -159,7 +178,6 @@ impl FromStr for Concurrency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {

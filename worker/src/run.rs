@@ -50,6 +50,12 @@ pub(crate) async fn run(options: Options) -> ExitCode {
     }
 }
 
+/// What the queue refuses is a matter of configuration.
+fn queue_failure(error: QueueError) -> Fatal {
+    let code = if matches!(error, QueueError::Refused(_)) { USAGE } else { UNREACHABLE };
+    Fatal(code, error.into())
+}
+
 fn usage(error: impl Into<anyhow::Error>) -> Fatal {
     Fatal(USAGE, error.into())
 }
@@ -62,7 +68,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let mut signals = Signals::new()?;
     let opening = queue::open(&address, &options.namespace, "imagewright-worker", Patience::Endless);
     let backend = tokio::select! {
-        backend = opening => backend.map_err(|error| Fatal(UNREACHABLE, error.into()))?,
+        backend = opening => backend.map_err(queue_failure)?,
         () = signals.next() => return Ok(OK),
     };
     let room = Room::new(&options.concurrency, options.cloud_transfers);
@@ -119,10 +125,11 @@ fn address(options: &Options) -> Result<Address, Fatal> {
 fn take(taker: &Taker, lanes: &[Lane]) -> JoinSet<Result<(), QueueError>> {
     let mut takers = JoinSet::new();
     for lane in lanes {
-        takers.spawn(taker.clone().new_jobs(*lane, taker.desk.tools.room.of(lane.kind)));
-        takers.spawn(taker.clone().returning_jobs(*lane));
+        let (lane, room) = (*lane, taker.desk.tools.room.of(lane.kind));
+        takers.spawn(taker.clone().persist(move |taker| taker.new_jobs(lane, room.clone())));
+        takers.spawn(taker.clone().persist(move |taker| taker.returning_jobs(lane)));
     }
-    takers.spawn(taker.clone().lost_jobs());
+    takers.spawn(taker.clone().persist(Taker::lost_jobs));
     takers
 }
 
@@ -143,7 +150,7 @@ async fn drained(options: &Options, backend: &Backend, lanes: &[Lane]) -> Result
             }
         },
     };
-    result.map_err(|error| Fatal(UNREACHABLE, error.into()))?;
+    result.map_err(queue_failure)?;
     tracing::info!("drained");
     Ok(OK)
 }
@@ -176,7 +183,7 @@ async fn finish(
 
 fn broken_taker(broken: Option<Result<Result<(), QueueError>, tokio::task::JoinError>>) -> Fatal {
     match broken {
-        Some(Ok(Err(error))) => Fatal(UNREACHABLE, error.into()),
+        Some(Ok(Err(error))) => queue_failure(error),
         Some(Err(error)) => Fatal(INTERNAL, error.into()),
         Some(Ok(Ok(()))) | None => Fatal(INTERNAL, anyhow::anyhow!("a taker ended by itself")),
     }

@@ -72,8 +72,8 @@ pub(crate) enum Sort {
     Transient { after: Option<Duration> },
     /// The cloud has no room, or does not let us in yet: as often as the deadline allows.
     Busy { after: Option<Duration> },
-    /// This worker does not know the cloud; another may.
-    UnknownCloud,
+    /// This worker does not know the cloud that this field names; another may.
+    UnknownCloud { field: &'static str },
     /// It can never work.
     Rejected { field: Option<String> },
 }
@@ -83,6 +83,16 @@ pub(crate) enum Sort {
 pub(crate) struct Decision {
     pub(crate) say: Option<What>,
     pub(crate) verdict: Verdict,
+}
+
+impl Decision {
+    /// Failed attempts, the one just judged included, where the job ends with it.
+    pub(crate) fn attempts(&self) -> Option<u32> {
+        match (&self.verdict, &self.say) {
+            (Verdict::Bury(_), Some(What::Failed { attempt, .. })) => Some(*attempt),
+            _ => None,
+        }
+    }
 }
 
 /// Failed attempts that a kind of job is granted.
@@ -139,7 +149,7 @@ fn failed(
             return waiting(counts, after, failure.error, now);
         }
         Sort::Busy { after } => (after.unwrap_or(BUSY_WAIT), u32::MAX),
-        Sort::UnknownCloud => (UNKNOWN_CLOUD_WAIT, UNKNOWN_CLOUD_TRIES),
+        Sort::UnknownCloud { .. } => (UNKNOWN_CLOUD_WAIT, UNKNOWN_CLOUD_TRIES),
         Sort::Transient { after } => {
             (after.unwrap_or_else(|| backoff::full_jitter(counts.attempt, BACKOFF_BASE, BACKOFF_MAX)), budget(kind))
         }
@@ -148,7 +158,10 @@ fn failed(
         return bury(past_deadline(deadline), Some("deadline".to_owned()), failure, attempt, worker);
     }
     if attempt >= tries {
-        let field = matches!(failure.sort, Sort::UnknownCloud).then(|| "spec.cloud".to_owned());
+        let field = match failure.sort {
+            Sort::UnknownCloud { field } => Some(field.to_owned()),
+            Sort::Transient { .. } | Sort::Busy { .. } | Sort::Rejected { .. } => None,
+        };
         return bury(format!("{} (attempt {attempt}, the last)", failure.error), field, failure, attempt, worker);
     }
     let until = later(now, after);
@@ -233,8 +246,10 @@ mod tests {
 
     #[test]
     fn an_unknown_cloud_is_tried_three_times() {
-        assert!(matches!(judge(1, Sort::UnknownCloud, 24).verdict, Verdict::Retry { .. }));
-        let Verdict::Bury(burial) = judge(2, Sort::UnknownCloud, 24).verdict else { panic!("not buried") };
+        assert!(matches!(judge(1, Sort::UnknownCloud { field: "spec.cloud" }, 24).verdict, Verdict::Retry { .. }));
+        let Verdict::Bury(burial) = judge(2, Sort::UnknownCloud { field: "spec.cloud" }, 24).verdict else {
+            panic!("not buried")
+        };
         assert_eq!(burial.field.as_deref(), Some("spec.cloud"));
     }
 

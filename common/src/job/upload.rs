@@ -61,7 +61,7 @@ pub struct ImageRef {
     /// The cloud that holds it.
     pub cloud: CloudName,
     /// Its Glance id.
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^(?!.*\.\.)[A-Za-z0-9._-]*$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_-]*$"))]
     pub id: String,
 }
 
@@ -119,7 +119,7 @@ pub enum BadSource {
     #[error("sha256 is 64 hexadecimal digits")]
     Digest,
     /// The image id is empty or holds characters no id has.
-    #[error("image id holds 1 to 255 letters, digits, '-', '_' or '.'")]
+    #[error("image id holds 1 to 255 letters, digits, '-' or '_'")]
     ImageId,
 }
 
@@ -139,9 +139,8 @@ impl TryFrom<LooseSource> for Source {
                 Ok(Source::Url { url, sha256: digest(&sha256)? })
             }
             LooseSource { file: None, url: None, sha256: None, image: Some(image) } => {
-                let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-                let sane =
-                    (1..=255).contains(&image.id.len()) && image.id.chars().all(fits) && !image.id.contains("..");
+                let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+                let sane = (1..=255).contains(&image.id.len()) && image.id.chars().all(fits);
                 if sane { Ok(Source::Image(image)) } else { Err(BadSource::ImageId) }
             }
             LooseSource { .. } => Err(BadSource::NotOne),

@@ -47,10 +47,20 @@ pub enum Patience {
 /// [`QueueError::Unavailable`] when the server cannot be reached, [`QueueError::Refused`] when it does not accept us
 /// (credentials, permissions, version).
 pub async fn open(address: &Address, namespace: &str, role: &str, patience: Patience) -> Result<Backend, QueueError> {
+    check_namespace(namespace)?;
     match address {
         Address::Amqp(hosts) => rabbitmq::open(hosts, namespace, role, patience).await,
         Address::Sqlite(path) => sqlite::open(path, namespace).await,
     }
+}
+
+/// Every name that begins with the namespace fits AMQP's 255 bytes.
+fn check_namespace(namespace: &str) -> Result<(), QueueError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=60).contains(&namespace.len()) && namespace.chars().all(fits) {
+        return Ok(());
+    }
+    Err(QueueError::Refused("a namespace is 1 to 60 letters, digits, '-', '_' or '.'".to_owned()))
 }
 
 /// Jobs in and out.

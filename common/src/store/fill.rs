@@ -8,7 +8,7 @@ use super::upload::{Permit, Step, Upload, wait};
 use super::verify::{self, Expected};
 use crate::backoff::jitter;
 use crate::job::DiskFormat;
-use crate::openstack::{CloudErrorKind, Glance, Image, ImageStatus, NewImage};
+use crate::openstack::{CloudErrorKind, Glance, Image, ImageStatus, NewImage, Observed};
 use crate::source::Opened;
 
 impl Upload<'_> {
@@ -24,18 +24,19 @@ impl Upload<'_> {
         tracing::info!(image.id = %id, bytes = length, format = %opened.format, "sending");
         let sent = transfer::send(glance, id, opened, &self.observer).await;
         drop(permit);
-        let digests = match sent? {
-            Sent::Whole(digests) => Some(digests),
-            Sent::Unclear => None,
+        let sent = match sent? {
             Sent::TakenOver => return Ok(Step::TakenOver),
+            sent @ (Sent::Whole(_) | Sent::Unclear(_)) => sent,
         };
-        match (glance.get(&id.to_string()).await, digests) {
-            (Ok(seen), Some(digests)) => {
-                self.verify(glance, number, seen.value, Some(Expected::of(length, digests))).await
-            }
-            (Ok(_), None) => Ok(wait(jitter(Duration::from_secs(1)), "another worker sends the image")),
-            (Err(error), _) if error.kind == CloudErrorKind::NotFound => Ok(Step::TakenOver),
-            (Err(error), _) => Err(error.into()),
+        let image = match glance.get(&id.to_string()).await {
+            Ok(seen) => seen.value,
+            Err(error) if error.kind == CloudErrorKind::NotFound => return Ok(Step::TakenOver),
+            Err(error) => return Err(error.into()),
+        };
+        match sent {
+            Sent::Whole(digests) => self.verify(glance, number, image, Some(Expected::of(length, digests))).await,
+            Sent::Unclear(error) if image.status == ImageStatus::Queued => Err(error.into()),
+            Sent::Unclear(_) | Sent::TakenOver => self.verify(glance, number, image, None).await,
         }
     }
 
@@ -77,8 +78,8 @@ impl Upload<'_> {
             return Err(StoreError::Transient(difference));
         }
         let stamped = verify::stamp(glance, &image).await?;
-        let images = self.images_of_job(glance).await?.value;
-        self.finish(stamped, &images)
+        let Observed { value: images, server_time } = self.images_of_job(glance).await?;
+        self.finish(glance, stamped, images, server_time).await
     }
 
     /// What the source holds, without sending it: for an image that another worker filled.

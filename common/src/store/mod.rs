@@ -65,6 +65,9 @@ pub enum StoreError {
     /// The cloud is not configured, or wrongly.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The cloud that an image is to be copied from is not configured, or wrongly.
+    #[error("spec.source.image.cloud: {0}")]
+    SourceCloud(#[source] ConfigError),
     /// The cloud said no, or nothing.
     #[error(transparent)]
     Cloud(#[from] CloudError),

@@ -111,9 +111,11 @@ impl Sources {
 /// A source cloud that is not configured is another field than the destination.
 fn of_source_cloud(error: StoreError) -> StoreError {
     match error {
-        StoreError::Config(error) => {
-            StoreError::Rejected { field: "spec.source.image.cloud", reason: error.to_string() }
-        }
-        StoreError::Cloud(_) | StoreError::Source(_) | StoreError::Rejected { .. } | StoreError::Transient(_) => error,
+        StoreError::Config(error) => StoreError::SourceCloud(error),
+        StoreError::Cloud(_)
+        | StoreError::SourceCloud(_)
+        | StoreError::Source(_)
+        | StoreError::Rejected { .. }
+        | StoreError::Transient(_) => error,
     }
 }

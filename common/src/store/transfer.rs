@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use uuid::Uuid;
 
 use super::{StoreError, stamp};
-use crate::openstack::{CloudErrorKind, Glance};
+use crate::openstack::{CloudError, CloudErrorKind, Glance};
 use crate::source::{Digests, Opened};
 
 /// Time between touches of the image.
@@ -41,8 +41,8 @@ impl Observer {
 pub(super) enum Sent {
     /// Everything was accepted; these are the digests of what was sent, as far as they were computed.
     Whole(Digests),
-    /// The answer says nothing about the image: look at it.
-    Unclear,
+    /// The answer says nothing about the image: look at it. Should nothing have been stored, this was why.
+    Unclear(CloudError),
     /// The image is gone: another worker took over, or somebody deleted it.
     TakenOver,
 }
@@ -80,9 +80,8 @@ pub(super) async fn send(
             }
             match error.kind {
                 CloudErrorKind::NotFound => Ok(Sent::TakenOver),
-                CloudErrorKind::Gone | CloudErrorKind::Conflict => Ok(Sent::Unclear),
+                CloudErrorKind::Gone | CloudErrorKind::Conflict | CloudErrorKind::Server => Ok(Sent::Unclear(error)),
                 CloudErrorKind::Unreachable
-                | CloudErrorKind::Server
                 | CloudErrorKind::Busy
                 | CloudErrorKind::Forbidden
                 | CloudErrorKind::Credentials

@@ -103,7 +103,7 @@ impl Upload<'_> {
         let glance = self.pool.glance(&self.spec.cloud).await?;
         let Observed { value: images, server_time } = self.images_of_job(&glance).await?;
         if let Some(done) = images.iter().find(|image| stamp::is_verified(image)) {
-            return self.finish(done.clone(), &images);
+            return self.finish(&glance, done.clone(), images.clone(), server_time).await;
         }
         let live = self.ids().live(images);
         if live.is_empty() { self.begin(&glance).await } else { self.go_on(&glance, live, server_time).await }
@@ -116,9 +116,9 @@ impl Upload<'_> {
     pub async fn abandon(&self) -> Result<(), StoreError> {
         let glance = self.pool.glance(&self.spec.cloud).await?;
         let images = self.images_of_job(&glance).await?.value;
-        for generation in self.ids().live(images) {
-            if !stamp::is_verified(&generation.image) {
-                glance.delete(&generation.image.id).await?;
+        for Generation { image, .. } in self.ids().live(images) {
+            if !stamp::is_verified(&image) && image.status != ImageStatus::Deactivated {
+                glance.delete(&image.id).await?;
             }
         }
         Ok(())
@@ -136,15 +136,25 @@ impl Upload<'_> {
         Ok(seen)
     }
 
-    /// The job is done once no later attempt lives; whoever made that one will find this and remove it.
-    pub(super) fn finish(&self, image: Image, images: &[Image]) -> Result<Step, StoreError> {
-        let live = self.ids().live(images.to_vec());
+    /// The job is done once no later attempt lives. Whoever made one a moment ago may still be about to delete this
+    /// image, on what it saw before; it is given time to look. One whose maker is gone is removed.
+    pub(super) async fn finish(
+        &self,
+        glance: &Glance,
+        image: Image,
+        images: Vec<Image>,
+        server_time: Timestamp,
+    ) -> Result<Step, StoreError> {
+        let live = self.ids().live(images);
         let place = live.iter().position(|generation| generation.image.id == image.id);
-        let last = place.is_none_or(|place| place + 1 == live.len());
-        if last {
-            return Ok(Step::Done(Done { image: Box::new(image), superseded: false }));
+        for later in live.iter().skip(place.map_or(live.len(), |place| place + 1)) {
+            match sight(&later.image, server_time) {
+                Sight::Busy => return Ok(wait(jitter(Duration::from_secs(3)), "a later attempt is being withdrawn")),
+                Sight::Active if stamp::is_verified(&later.image) => {}
+                Sight::Active | Sight::Free | Sight::Abandoned => drop(glance.delete(&later.image.id).await?),
+            }
         }
-        Ok(wait(jitter(Duration::from_secs(1)), "a later attempt is being withdrawn"))
+        Ok(Step::Done(Done { image: Box::new(image), superseded: false }))
     }
 
     /// Nothing lives: make the first.

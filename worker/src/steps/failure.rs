@@ -11,9 +11,14 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Cloud(error) => cloud(error),
             StoreError::Config(error @ ConfigError::UnknownCloud { .. }) => {
-                plain(Sort::UnknownCloud, format!("spec.cloud: {error}"))
+                plain(Sort::UnknownCloud { field: "spec.cloud" }, format!("spec.cloud: {error}"))
             }
             StoreError::Config(error) => plain(Sort::Transient { after: None }, error.to_string()),
+            StoreError::SourceCloud(error @ ConfigError::UnknownCloud { .. }) => {
+                let field = "spec.source.image.cloud";
+                plain(Sort::UnknownCloud { field }, format!("{field}: {error}"))
+            }
+            StoreError::SourceCloud(error) => plain(Sort::Transient { after: None }, error.to_string()),
             StoreError::Source(SourceError::Refused { field, reason }) => {
                 let error = format!("{field}: {reason}");
                 plain(Sort::Rejected { field: Some(field) }, error)

@@ -89,7 +89,8 @@ async fn gone(tools: &Tools, message: &Message) -> Ended {
         State::Failed => Ended::Before(Before::Badly(status.error.unwrap_or_default())),
         State::Queued | State::Running | State::Waiting | State::Unknown => failed(
             Sort::Rejected { field: None },
-            "its image was deleted by somebody else before the job ended; requeue it to upload again".to_owned(),
+            "its image was deleted by somebody else before the job ended; enqueue it under a new id to upload again"
+                .to_owned(),
         ),
     }
 }

@@ -86,7 +86,8 @@ impl RabbitConsumer {
                 settler: self.settler.clone(),
                 acker: Some(message.acker),
                 channel: channel.clone(),
-                id: envelope::message_id(&message.properties),
+                id: envelope::message_id(&message.properties)
+                    .unwrap_or_else(|| crate::status::message_id(&message.data)),
                 from: self.from,
             }),
             payload: message.data,

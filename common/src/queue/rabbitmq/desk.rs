@@ -15,6 +15,9 @@ use crate::backoff;
 use crate::queue::{Dead, Depth, Desk, QueueError};
 use std::time::Duration;
 
+/// The dead read at once: the largest prefetch there is.
+const READ_MAX: u16 = u16::MAX;
+
 pub(super) struct RabbitDesk {
     names: Arc<Names>,
     link: Arc<Link>,
@@ -79,11 +82,11 @@ async fn look(channel: &Channel, name: &str) -> Result<Queue, QueueError> {
 
 /// Take every message, give all back, and leave when the queue shows them again.
 async fn read_dead(channel: &Channel, name: &str) -> Result<Vec<Dead>, QueueError> {
-    let count = look(channel, name).await?.message_count();
+    let count = look(channel, name).await?.message_count().min(READ_MAX.into());
     if count == 0 {
         return Ok(Vec::new());
     }
-    rpc("basic.qos", channel.basic_qos(u16::try_from(count).unwrap_or(u16::MAX), BasicQosOptions::default())).await?;
+    rpc("basic.qos", channel.basic_qos(READ_MAX, BasicQosOptions::default())).await?;
     let tag = short("imagewright-dead-reader");
     let options = BasicConsumeOptions::default();
     let mut messages =

@@ -44,7 +44,15 @@ pub(super) fn with_due(properties: BasicProperties, due: Timestamp) -> BasicProp
 
 /// The same, buried now.
 pub(super) fn with_burial(properties: BasicProperties, burial: &Burial) -> BasicProperties {
-    let text = serde_json::to_string(burial).unwrap_or_default();
+    let short = |text: &String| text.chars().take(TEXT_MAX / 2).collect::<String>();
+    let burial = Burial {
+        reason: short(&burial.reason),
+        field: burial.field.as_ref().map(short),
+        error: burial.error.as_ref().map(short),
+        request_id: burial.request_id.as_ref().map(short),
+        worker: burial.worker.as_ref().map(short),
+    };
+    let text = serde_json::to_string(&burial).unwrap_or_default();
     let properties = with(properties, BURIAL, AMQPValue::LongString(LongString::from(text)));
     with(properties, LAST_AT, AMQPValue::LongLongInt(Timestamp::now().as_millisecond()))
 }
@@ -87,8 +95,8 @@ pub(super) fn burial(properties: &BasicProperties) -> Burial {
         .unwrap_or_else(|| Burial { reason: "put here by another program".to_owned(), ..Burial::default() })
 }
 
-pub(super) fn message_id(properties: &BasicProperties) -> String {
-    properties.message_id().as_ref().map_or_else(String::new, |id| id.as_str().to_owned())
+pub(super) fn message_id(properties: &BasicProperties) -> Option<String> {
+    properties.message_id().as_ref().map(|id| id.as_str().to_owned()).filter(|id| !id.is_empty())
 }
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {

@@ -22,7 +22,7 @@ pub(super) async fn open(
     role: &str,
     patience: Patience,
 ) -> Result<Backend, QueueError> {
-    let names = Arc::new(Names::new(namespace)?);
+    let names = Arc::new(Names::new(namespace));
     let publish = Arc::new(Link::new(hosts, &format!("{role}/publish"), names.clone(), patience));
     let consume = Arc::new(Link::new(hosts, &format!("{role}/consume"), names.clone(), patience));
     publish.ready().await?;
