@@ -1,7 +1,7 @@
 """Glance as uWSGI serves it here, with its SQLite file locked the way a database server locks rows.
 
-oslo.db begins every transaction with a read, and SQLite refuses at once (`database is locked`, answered as 500) when two
-such transactions want to write. Begun as writers, they wait for each other. Nothing else of Glance is changed.
+oslo.db begins every transaction with a read, and SQLite refuses at once (`database is locked`, answered as 500) when
+two such transactions want to write. Begun as writers, they wait for each other. Nothing else of Glance is changed.
 """
 
 from typing import Any

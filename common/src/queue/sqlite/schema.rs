@@ -122,9 +122,11 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn is_ours(connection: &Connection) -> rusqlite::Result<Result<(), QueueError>> {
+    // In one transaction: another process may be making the tables right now.
+    let snapshot = connection.unchecked_transaction()?;
+    let tables: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version = version(connection)?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let path = connection.path().unwrap_or_default();
     let refused = |text: &str| Ok(Err(QueueError::Refused(format!("{path}: {text}"))));
     if tables == 0 {
