@@ -10,6 +10,7 @@ from typing import Any
 import openstack
 import requests
 import yaml
+from keystoneauth1.exceptions.connection import ConnectFailure
 from openstack.connection import Connection
 
 from harness import config, servers
@@ -21,6 +22,14 @@ def _answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=60).status_code < 500
     except requests.ConnectionError:
+        return False
+
+
+def _log_in(connection: Connection) -> bool:
+    """uWSGI now and then closes a connection that it has just accepted; the oracle must not fail for that."""
+    try:
+        return bool(connection.authorize())
+    except ConnectFailure:
         return False
 
 
@@ -171,13 +180,15 @@ class OpenStack:
 
     def connect(self, cloud: str, project: str = "images") -> Connection:
         """openstacksdk, the independent oracle, with nothing read from the environment or from files."""
-        return openstack.connect(
+        connection = openstack.connect(
             load_yaml_config=False,
             load_envvars=False,
             auth=self.auth(project),
             region_name=cloud,
             identity_api_version="3",
         )
+        wait_for("the oracle is logged in", lambda: _log_in(connection), 60)
+        return connection
 
     def application_credential(self, name: str, project: str = "images") -> dict[str, str]:
         """The `auth` of a clouds.yaml entry with `auth_type: v3applicationcredential`."""

@@ -1,6 +1,7 @@
 """Crashes in the middle of the work: one image in the end, and nothing lost."""
 
 import subprocess
+import uuid
 
 import pytest
 
@@ -86,6 +87,24 @@ def test_two_workers_with_the_same_job_make_one_image(site: Site) -> None:
         lone.drain()
         only_active(lone, "two-workers", images.sha512(disk))
         assert [one["imagewright_job"] for one in lone.cloud().of_job(job["id"])] == [job["id"]]
+
+
+def test_a_successor_whose_maker_died_is_removed_when_the_first_image_won(site: Site) -> None:
+    """Generation 0 is verified, generation 1 was created and abandoned: the job ends with 0, and 1 goes."""
+    lone = site.fork()
+    lone.worker()
+    job = message(upload_spec("abandoned-successor", lone.qcow2()))
+    lone.publish(job)
+    lone.client.tree_ended(job["id"])
+    (first,) = lone.cloud().active("abandoned-successor")
+    ids = [str(uuid.uuid5(uuid.UUID(job["id"]), f"cloud1/0/{generation}")) for generation in range(2)]
+    assert first["id"] == ids[0]
+    stamps = {key: value for key, value in first.items() if key.startswith("imagewright_")}
+    del stamps["imagewright_verified"]
+    lone.cloud().create("abandoned-successor", id=ids[1], **{**stamps, "imagewright_self": ids[1]})
+    lone.publish(job)
+    wait_for("the successor is gone", lambda: lone.cloud().get(ids[1]) is None, 60)
+    assert only_active(lone, "abandoned-successor", first["os_hash_value"])["id"] == ids[0]
 
 
 def test_a_worker_told_to_end_finishes_what_it_began(site: Site) -> None:

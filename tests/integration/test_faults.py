@@ -1,5 +1,9 @@
 """Clouds that are down, full, slow, or wrong: the others go on, and what can still be done is done."""
 
+import contextlib
+import signal
+import sqlite3
+
 import pytest
 
 from harness import images
@@ -115,3 +119,32 @@ def test_bytes_that_arrive_wrong_are_never_called_a_success(site: Site) -> None:
         assert done["state"] == "succeeded", done
         assert proxy.count("PUT", PUT) == 2
         only_active(lone, "corrupted", images.sha512(disk))
+
+
+@pytest.mark.parametrize("queue", ["sqlite"], indirect=True)
+@pytest.mark.timeout(240)
+def test_a_locked_queue_file_ends_no_worker(site: Site) -> None:
+    """Another program that holds the file for long is waited for."""
+    lone = site.fork()
+    disk = lone.qcow2()
+    worker = lone.worker()
+    lone.client.upload("before-the-lock", disk)
+    with contextlib.closing(sqlite3.connect(lone.folder / "queue.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        wait_for("the worker notices", lambda: "trying again" in worker.tail(50), 150)
+        other.execute("ROLLBACK")
+    lone.client.upload("after-the-lock", disk, seconds=60)
+    assert worker.is_running()
+
+
+def test_a_cloud_that_is_added_is_known_after_a_hangup(site: Site) -> None:
+    """SIGHUP reads clouds.yaml again: what was an unknown cloud a moment ago gets its image."""
+    lone = site.fork()
+    worker = lone.worker()
+    disk = lone.qcow2()
+    entry = lone.stack.entry("cloud2")
+    lone.stack.write_clouds(lone.client.clouds_yaml, {"new-cloud": entry})
+    worker.signal(signal.SIGHUP)
+    wait_for("the files are read", lambda: "read again" in worker.tail(50), 20)
+    lone.client.upload("on-a-new-cloud", disk, cloud="new-cloud")
+    assert lone.cloud("cloud2").active("on-a-new-cloud")

@@ -297,3 +297,14 @@ def test_an_older_request_that_is_done_later_is_the_older_revision(site: Site) -
 def _ready(site: Site, lane: str) -> int:
     queues = {entry["queue"]: entry["ready"] for entry in site.client.json("queues")}
     return sum(ready for queue, ready in queues.items() if lane in queue)
+
+
+def test_a_field_name_of_200000_characters_is_buried_like_any_other(site: Site) -> None:
+    """What a refusal repeats must fit a header; a frame that is too large would cost the worker its connection."""
+    job = message(upload_spec("long-field", site.qcow2()))
+    site.publish({**job, "k" * 200_000: 1}, "upload.amd64")
+    assert site.client.buried(job["id"])["field"].startswith("kkk")
+    good = message(upload_spec("after-long-field", site.qcow2()))
+    site.publish(good)
+    site.client.tree_ended(good["id"])
+    assert len(site.cloud().active("after-long-field")) == 1

@@ -65,7 +65,7 @@ impl Desk {
             self.queue.publish(lane, &message.id.to_string(), &delivery.payload).await?;
             return delivery.settle(Verdict::Done).await;
         }
-        if let Err(refusal) = limits::check(&message, &self.tools.policy) {
+        if let Err(refusal) = limits::check(&message, &self.tools.policy()) {
             return self.bury(delivery, &message, refusal.field, refusal.reason).await;
         }
         let first_seen = delivery.counts.first_at.unwrap_or(now);

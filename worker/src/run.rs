@@ -1,6 +1,7 @@
 //! From options to exit code: open everything, take jobs until told to stop, hand back what runs.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use imagewright_common::queue::{self, Address, Backend, Patience, QueueError};
 use imagewright_common::store::{CloudPool, Sources};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{RwLock, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -72,7 +73,14 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
         () = signals.next() => return Ok(OK),
     };
     let room = Room::new(&options.concurrency, options.cloud_transfers);
-    let tools = Tools { pool, sources, policy, room, log: backend.log.clone(), namespace: options.namespace.clone() };
+    let tools = Tools {
+        pool,
+        sources,
+        policy: std::sync::RwLock::new(Arc::new(policy)),
+        room,
+        log: backend.log.clone(),
+        namespace: options.namespace.clone(),
+    };
     let (stop, stopping) = watch::channel(false);
     let (hand_back, handing_back) = watch::channel(false);
     let desk = Desk {
@@ -86,6 +94,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let taker = Taker { desk: Arc::new(desk), tasks: tasks.clone(), stop: stopping };
     let lanes: Vec<Lane> = options.kinds().into_iter().flat_map(|kind| Lane::of(kind, &options.archs())).collect();
     let mut takers = take(&taker, &lanes);
+    let _reloading = AbortOnDrop(tokio::spawn(reload_on_hangup(taker.desk.clone(), options.policy.clone())));
     tracing::info!(queue = %address, namespace = options.namespace, lanes = lanes.len(), "ready");
 
     let code = tokio::select! {
@@ -131,6 +140,25 @@ fn take(taker: &Taker, lanes: &[Lane]) -> JoinSet<Result<(), QueueError>> {
     }
     takers.spawn(taker.clone().persist(Taker::lost_jobs));
     takers
+}
+
+/// SIGHUP reads the files again: a rotated password, a new cloud, a changed policy.
+async fn reload_on_hangup(desk: Arc<Desk>, policy: Option<PathBuf>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        match desk.tools.reload(policy.as_deref()).await {
+            Ok(()) => tracing::info!("clouds.yaml and policy read again"),
+            Err(error) => tracing::error!("the files are not used, those from before are: {error:#}"),
+        }
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Never returns unless draining was asked for.

@@ -28,14 +28,23 @@ pub use upload::{Done, Step, Upload};
 
 /// The clouds of clouds.yaml, each opened once per process.
 pub struct CloudPool {
+    state: Mutex<Pool>,
+}
+
+struct Pool {
     clouds: Clouds,
-    open: Mutex<HashMap<String, Glance>>,
+    open: HashMap<String, Glance>,
 }
 
 impl CloudPool {
     /// Nothing is opened yet.
     pub fn new(clouds: Clouds) -> CloudPool {
-        CloudPool { clouds, open: Mutex::new(HashMap::new()) }
+        CloudPool { state: Mutex::new(Pool { clouds, open: HashMap::new() }) }
+    }
+
+    /// Use other files from now on. What goes on with a cloud that was opened before goes on.
+    pub async fn reload(&self, clouds: Clouds) {
+        *self.state.lock().await = Pool { clouds, open: HashMap::new() };
     }
 
     /// The Glance of a cloud.
@@ -44,18 +53,18 @@ impl CloudPool {
     /// [`StoreError::Config`] for a cloud that is not configured, [`StoreError::Cloud`] for one that cannot be used as
     /// configured.
     pub async fn glance(&self, cloud: &CloudName) -> Result<Glance, StoreError> {
-        let mut open = self.open.lock().await;
-        if let Some(glance) = open.get(cloud.as_str()) {
+        let mut pool = self.state.lock().await;
+        if let Some(glance) = pool.open.get(cloud.as_str()) {
             return Ok(glance.clone());
         }
-        let glance = Glance::new(Session::new(self.clouds.get(cloud.as_str())?)?);
-        open.insert(cloud.to_string(), glance.clone());
+        let glance = Glance::new(Session::new(pool.clouds.get(cloud.as_str())?)?);
+        pool.open.insert(cloud.to_string(), glance.clone());
         Ok(glance)
     }
 
-    /// The configured clouds.
-    pub fn clouds(&self) -> &Clouds {
-        &self.clouds
+    /// The names of the configured clouds, sorted.
+    pub async fn names(&self) -> Vec<String> {
+        self.state.lock().await.clouds.names()
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Fai
     let pool = clouds::pool()?;
     let mut clouds = clouds::given(&options.cloud)?;
     if clouds.is_empty() {
-        clouds = pool.clouds().names().into_iter().filter_map(|name| CloudName::try_from(name).ok()).collect();
+        clouds = pool.names().await.into_iter().filter_map(|name| CloudName::try_from(name).ok()).collect();
     }
     if clouds.is_empty() {
         return Err(Failure::usage("no cloud is known: write a clouds.yaml, or set OS_CLIENT_CONFIG_FILE"));

@@ -4,9 +4,11 @@ mod failure;
 mod prune;
 mod upload;
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use imagewright_common::job::{Message, Spec};
+use imagewright_common::openstack::Clouds;
 use imagewright_common::policy::Policy;
 use imagewright_common::queue::Log;
 use imagewright_common::store::{CloudPool, Observer, Sources};
@@ -18,10 +20,25 @@ use crate::verdict::Ended;
 pub(crate) struct Tools {
     pub(crate) pool: CloudPool,
     pub(crate) sources: Sources,
-    pub(crate) policy: Policy,
+    pub(crate) policy: RwLock<Arc<Policy>>,
     pub(crate) room: Room,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) namespace: String,
+}
+
+impl Tools {
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Read clouds.yaml and the policy again, and use them from the next step on; what cannot be read changes nothing.
+    pub(crate) async fn reload(&self, policy: Option<&Path>) -> anyhow::Result<()> {
+        let (clouds, policy) = (Clouds::load()?, Arc::new(Policy::load(policy)?));
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+        self.pool.reload(clouds).await;
+        Ok(())
+    }
 }
 
 /// Do the next thing for a job.

@@ -13,13 +13,14 @@ pub(super) async fn advance(tools: &Tools, spec: &PruneSpec) -> Ended {
         Ok(glance) => glance,
         Err(error) => return Ended::Failed(error.into()),
     };
+    let policy = tools.policy();
     let request = Request {
         name: &spec.name,
         arch: spec.arch,
         keep: spec.keep,
         namespace: &tools.namespace,
-        adopt: &tools.policy.adopt,
-        leftover_grace: tools.policy.leftover_grace,
+        adopt: &policy.adopt,
+        leftover_grace: policy.leftover_grace,
     };
     match retention::carry_out(&glance, &request, &LogHistory::new(tools.log.clone())).await {
         Ok(outcome) => Ended::Succeeded { result: json!(outcome), children: Vec::new() },
