@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from harness import images
-from harness.process import wait_for
-from harness.site import Site, message, now, upload_spec
+from harness.site import Site, message, upload_spec
 
 
 def test_a_foreign_message_with_only_the_required_fields_is_done_like_our_own(site: Site) -> None:
@@ -254,49 +253,6 @@ def test_a_symlink_out_of_the_root_is_not_followed(site: Site) -> None:
     (job,) = site.client.upload("by-link", link, code=1)
     assert site.client.buried(job)["field"] == "spec.source.file"
     assert not site.cloud().named("by-link")
-
-
-def test_the_same_id_five_times_makes_one_image(site: Site) -> None:
-    job = message(upload_spec("five-times", site.qcow2()))
-    for _ in range(5):
-        site.publish(job)
-    site.client.tree_ended(job["id"])
-    wait_for("the lane is empty", lambda: _ready(site, "upload.amd64") == 0)
-    site.client.upload("five-times-after", site.qcow2())
-    (image,) = site.cloud().named("five-times")
-    assert image["status"] == "active"
-    assert image["imagewright_job"] == job["id"]
-
-
-def test_an_id_enqueued_again_after_its_image_was_pruned_creates_nothing(site: Site) -> None:
-    job = message(upload_spec("again", site.qcow2()))
-    site.publish(job)
-    site.client.tree_ended(job["id"])
-    site.client.upload("again", site.qcow2(), keep=1)
-    (kept,) = site.cloud().named("again")
-    site.publish(job)
-    wait_for("the lane is empty", lambda: _ready(site, "upload.amd64") == 0)
-    site.client.upload("again-after", site.qcow2())
-    assert site.cloud().named("again") == [kept]
-    assert site.client.status(job["id"])["state"] == "succeeded"
-
-
-def test_an_older_request_that_is_done_later_is_the_older_revision(site: Site) -> None:
-    asked_at = now()
-    site.client.upload("late", site.qcow2())
-    (newest,) = site.cloud().active("late")
-    job = message(upload_spec("late", site.qcow2()), asked_at=asked_at)
-    site.publish(job)
-    site.client.tree_ended(job["id"])
-    assert len(site.cloud().active("late")) == 2
-    assert site.client.latest("late") == newest["id"]
-    site.client.prune("late", 1)
-    assert [one["id"] for one in site.cloud().active("late")] == [newest["id"]]
-
-
-def _ready(site: Site, lane: str) -> int:
-    queues = {entry["queue"]: entry["ready"] for entry in site.client.json("queues")}
-    return sum(ready for queue, ready in queues.items() if lane in queue)
 
 
 def test_a_field_name_of_200000_characters_is_buried_like_any_other(site: Site) -> None:

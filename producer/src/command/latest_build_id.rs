@@ -18,9 +18,9 @@ Example:
 pub(crate) struct Options {
     /// The name of the image.
     name: ImageName,
-    /// On this cloud; OS_CLOUD when not said.
-    #[arg(long)]
-    cloud: Option<CloudName>,
+    /// On this one cloud; OS_CLOUD when not said.
+    #[arg(long, value_delimiter = ',')]
+    cloud: Vec<CloudName>,
     /// Only this architecture; the newest of all by default.
     #[arg(long)]
     arch: Option<Arch>,
@@ -35,7 +35,7 @@ struct Answer {
 }
 
 pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
-    let clouds = clouds::required(options.cloud.as_slice())?;
+    let clouds = clouds::required(&options.cloud)?;
     let [cloud] = clouds.as_slice() else { return Err(Failure::usage("--cloud names one cloud here")) };
     let pool = clouds::pool()?;
     clouds::reach(&pool, cloud).await?;

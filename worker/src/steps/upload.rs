@@ -19,8 +19,19 @@ pub(super) async fn advance(tools: &Tools, message: &Message, spec: &UploadSpec,
         Ok(Step::Wait { after, why }) => Ended::Wait { after, why },
         Ok(Step::TakenOver) => Ended::TakenOver,
         Ok(Step::Gone) => gone(tools, message).await,
-        Err(error) => Ended::Failed(error.into()),
+        Err(error) => refused_again(tools, message, error.into()).await,
     }
+}
+
+/// A job that ended well may come again after its source is gone. That is no failure of a job that is done.
+async fn refused_again(tools: &Tools, message: &Message, failure: Failure) -> Ended {
+    if matches!(failure.sort, Sort::Rejected { .. })
+        && let Ok(status) = LogHistory::new(tools.log.clone()).status(message.id).await
+        && status.state == State::Succeeded
+    {
+        return Ended::Before(Before::Well);
+    }
+    Ended::Failed(failure)
 }
 
 pub(super) async fn abandon(tools: &Tools, message: &Message, spec: &UploadSpec) {
