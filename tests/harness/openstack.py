@@ -12,6 +12,7 @@ import requests
 import yaml
 from keystoneauth1.exceptions.connection import ConnectFailure
 from openstack.connection import Connection
+from openstack.exceptions import SDKException
 
 from harness import config, servers
 from harness.config import PASSWORD, PROJECTS
@@ -29,7 +30,7 @@ def _log_in(connection: Connection) -> bool:
     """uWSGI now and then closes a connection that it has just accepted; the oracle must not fail for that."""
     try:
         return bool(connection.authorize())
-    except ConnectFailure:
+    except (ConnectFailure, SDKException):
         return False
 
 
@@ -58,7 +59,13 @@ class Glance:
         self._process = servers.serve(self._stack.venv, "glance", "harness.glance_app", self.port, self.folder)
 
     def wait_ready(self) -> None:
-        wait_for(f"{self.name} answers", lambda: _answers(f"{self.url}/healthcheck"), 90)
+        def ready() -> bool:
+            # The children of a server that was just killed may hold its port for a moment longer than their parent.
+            if not self.is_running():
+                self.launch()
+            return _answers(f"{self.url}/healthcheck")
+
+        wait_for(f"{self.name} answers", ready, 90, every=0.2)
 
     def start(self) -> None:
         self.launch()

@@ -156,8 +156,10 @@ def running_in(folder: str) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_stays_behind_when_the_run_is_killed(number: int) -> None:
+    # A run that was started in the background of a script inherits an ignored SIGINT.
     script = (
-        "import time\nfrom harness.rabbitmq import Broker\nfrom harness.openstack import OpenStack\n"
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from harness.rabbitmq import Broker\nfrom harness.openstack import OpenStack\n"
         "one, two = OpenStack(1), Broker()\none.start()\ntwo.start()\n"
         "print(one.folder, two.folder, flush=True)\ntime.sleep(100)  # harness_left\n"
     )

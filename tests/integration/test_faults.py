@@ -141,6 +141,7 @@ def test_a_cloud_that_is_added_is_known_after_a_hangup(site: Site) -> None:
     """SIGHUP reads clouds.yaml again: what was an unknown cloud a moment ago gets its image."""
     lone = site.fork()
     worker = lone.worker()
+    wait_for("the worker is ready", lambda: "ready" in worker.tail(50), 20)
     disk = lone.qcow2()
     entry = lone.stack.entry("cloud2")
     lone.stack.write_clouds(lone.client.clouds_yaml, {"new-cloud": entry})

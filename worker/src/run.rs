@@ -67,6 +67,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let sources = Sources::new(&options.file_roots, &options.url_hosts).map_err(usage)?;
     let pool = CloudPool::new(Clouds::load().map_err(usage)?);
     let mut signals = Signals::new()?;
+    let hangups = signal(SignalKind::hangup()).map_err(|error| Fatal(INTERNAL, error.into()))?;
     let opening = queue::open(&address, &options.namespace, "imagewright-worker", Patience::Endless);
     let backend = tokio::select! {
         backend = opening => backend.map_err(queue_failure)?,
@@ -94,7 +95,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let taker = Taker { desk: Arc::new(desk), tasks: tasks.clone(), stop: stopping };
     let lanes: Vec<Lane> = options.kinds().into_iter().flat_map(|kind| Lane::of(kind, &options.archs())).collect();
     let mut takers = take(&taker, &lanes);
-    let _reloading = AbortOnDrop(tokio::spawn(reload_on_hangup(taker.desk.clone(), options.policy.clone())));
+    let _reloading = AbortOnDrop(tokio::spawn(reload_on_hangup(hangups, taker.desk.clone(), options.policy.clone())));
     tracing::info!(queue = %address, namespace = options.namespace, lanes = lanes.len(), "ready");
 
     let code = tokio::select! {
@@ -143,8 +144,7 @@ fn take(taker: &Taker, lanes: &[Lane]) -> JoinSet<Result<(), QueueError>> {
 }
 
 /// SIGHUP reads the files again: a rotated password, a new cloud, a changed policy.
-async fn reload_on_hangup(desk: Arc<Desk>, policy: Option<PathBuf>) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+async fn reload_on_hangup(mut hangups: Signal, desk: Arc<Desk>, policy: Option<PathBuf>) {
     while hangups.recv().await.is_some() {
         match desk.tools.reload(policy.as_deref()).await {
             Ok(()) => tracing::info!("clouds.yaml and policy read again"),
