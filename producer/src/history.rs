@@ -1,6 +1,6 @@
 //! The log of transitions, read to its end.
 
-use imagewright_common::queue::{Backend, Until};
+use imagewright_common::queue::Backend;
 use imagewright_common::status::Fold;
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,12 +11,7 @@ const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What became of the jobs that the log tells of since then.
 pub(crate) async fn since(backend: &Backend, since: Timestamp) -> Result<Fold, Failure> {
-    let mut fold = Fold::default();
-    let mut reader = backend.log.read(since, Until::Now).await?;
-    while let Some(event) = reader.next().await? {
-        fold.apply(&event);
-    }
-    Ok(fold)
+    Ok(Fold::of_log(&*backend.log, since).await?)
 }
 
 /// What became of every job that the log still knows.

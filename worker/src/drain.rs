@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use imagewright_common::job::{Kind, Lane};
-use imagewright_common::queue::{Backend, QueueError, Until};
+use imagewright_common::queue::{Backend, QueueError};
 use imagewright_common::status::Fold;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
@@ -42,11 +42,7 @@ async fn lanes_are_empty(backend: &Backend, lanes: &[Lane]) -> Result<bool, Queu
 
 async fn nothing_unfinished(backend: &Backend, kinds: &[Kind], lanes: &[Lane]) -> Result<bool, QueueError> {
     let since = Timestamp::now().saturating_sub(LOG_WINDOW).unwrap_or(Timestamp::MIN);
-    let mut reader = backend.log.read(since, Until::Now).await?;
-    let mut fold = Fold::default();
-    while let Some(event) = reader.next().await? {
-        fold.apply(&event);
-    }
+    let fold = Fold::of_log(&*backend.log, since).await?;
     let ours = |kind: &str, arch: Option<&str>| {
         kinds.iter().any(|known| {
             known.as_str() == kind

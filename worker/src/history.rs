@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use imagewright_common::queue::{Log, QueueError, Until};
+use imagewright_common::queue::{Log, QueueError};
 use imagewright_common::status::{Fold, JobStatus};
 use imagewright_common::store::retention::{History, Known};
 use jiff::{SignedDuration, Timestamp};
@@ -34,12 +34,7 @@ impl LogHistory {
 
     async fn read(&self) -> Result<Fold, QueueError> {
         let since = Timestamp::now().saturating_sub(LOG_AGE).unwrap_or(Timestamp::MIN);
-        let mut reader = self.log.read(since, Until::Now).await?;
-        let mut fold = Fold::default();
-        while let Some(event) = reader.next().await? {
-            fold.apply(&event);
-        }
-        Ok(fold)
+        Fold::of_log(&*self.log, since).await
     }
 }
 

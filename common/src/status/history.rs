@@ -1,10 +1,27 @@
-//! The fold as retention asks it.
+//! The fold of a log, read to its end, and as retention asks it.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Fold, State};
+use crate::queue::{Log, QueueError, Until};
 use crate::store::retention::{History, Known};
+
+impl Fold {
+    /// What `log` tells from `since` to its end as it is now.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn of_log(log: &dyn Log, since: Timestamp) -> Result<Fold, QueueError> {
+        let mut fold = Fold::default();
+        let mut reader = log.read(since, Until::Now).await?;
+        while let Some(event) = reader.next().await? {
+            fold.apply(&event);
+        }
+        Ok(fold)
+    }
+}
 
 #[async_trait]
 impl History for Fold {
