@@ -50,6 +50,9 @@ pub enum What {
     Started {
         /// Failed attempts before this one.
         attempt: u32,
+        /// Nothing else runs in this process meanwhile, because the job is suspected of crashing workers.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        alone: bool,
     },
     /// It waits, which does not count as an attempt: a transfer goes on, a quota is full.
     Waiting {
@@ -59,6 +62,9 @@ pub enum What {
         why: String,
         /// Failed attempts so far.
         attempt: u32,
+        /// The step goes on at whoever says this, without the message; how it ends, only the log will tell.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        detached: bool,
     },
     /// An attempt failed; there will be another.
     Retrying {
@@ -68,6 +74,9 @@ pub enum What {
         error: String,
         /// Failed attempts so far, this one included.
         attempt: u32,
+        /// What the worker was doing, as in `send` or `verify`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
         /// The cloud's request id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
@@ -86,11 +95,17 @@ pub enum What {
         field: Option<String>,
         /// Failed attempts.
         attempt: u32,
+        /// What the worker was doing when it failed for the last time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
         /// The cloud's request id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
     },
-    /// It was cancelled before it ended.
+    /// Somebody wants it cancelled; a worker will, unless it ends first. Changes no state.
+    #[serde(rename = "cancel_requested")]
+    CancelRequested,
+    /// It was cancelled before it ended; what it had made is gone.
     Cancelled,
     /// Something an operator should know; changes no state.
     Warning {
@@ -118,6 +133,7 @@ impl What {
             What::Retrying { .. } => "retrying",
             What::Succeeded { .. } => "succeeded",
             What::Failed { .. } => "failed",
+            What::CancelRequested => "cancel_requested",
             What::Cancelled => "cancelled",
             What::Warning { .. } => "warning",
             What::Progress { .. } => "progress",

@@ -71,6 +71,12 @@ pub struct JobStatus {
     /// What it waits for.
     #[serde(skip)]
     pub waits_for: Option<String>,
+    /// Somebody wants it cancelled, and it has not ended yet.
+    #[serde(skip)]
+    pub cancel_requested: bool,
+    /// The run that all this is about.
+    #[serde(skip)]
+    pub run: u32,
     /// How far its transfer is; heard live only.
     #[serde(skip)]
     pub transfer: Option<Transfer>,
@@ -137,4 +143,9 @@ pub fn message_id(payload: &[u8]) -> String {
         },
         |id| id.to_string(),
     )
+}
+
+/// A job id as the log spells it: UUIDs have several spellings.
+pub fn canonical(id: &str) -> String {
+    uuid::Uuid::parse_str(id).map_or_else(|_| id.to_owned(), |id| id.to_string())
 }

@@ -61,9 +61,11 @@ impl Level {
     /// What this level means for us and for the libraries, which stay two steps quieter.
     fn directives(self) -> &'static str {
         match self {
-            Level::Error => "error,lapin=off",
-            Level::Warn => "warn,lapin=off",
-            Level::Info => "warn,lapin=off,imagewright=info,imagewright_common=info,imagewright_worker=info",
+            Level::Error => "error,lapin=off,rustls_platform_verifier=off",
+            Level::Warn => "warn,lapin=off,rustls_platform_verifier=off",
+            Level::Info => {
+                "warn,lapin=off,rustls_platform_verifier=off,imagewright=info,imagewright_common=info,imagewright_worker=info"
+            }
             Level::Debug => "info,imagewright=debug,imagewright_common=debug,imagewright_worker=debug",
             Level::Trace => "trace",
         }

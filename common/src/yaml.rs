@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_path_to_error::Track;
 use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
+
+use crate::wire;
 
 /// Why a text is not the YAML that was expected, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,15 +28,29 @@ pub struct YamlError {
 impl YamlError {
     fn new(error: &serde_saphyr::Error, problem: String) -> YamlError {
         let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        // The YAML crate says the place as well, behind.
+        let behind = format!(" at line {line}, column {column}");
+        let problem = problem.strip_suffix(&behind).map(str::to_owned).unwrap_or(problem);
         YamlError { line, column, problem }
     }
 }
 
-/// Reads one YAML document into a type. A key given twice is an error. The error may quote what stands in
-/// the text, so this is for files that hold no secrets.
+/// Reads one YAML document into a type. A key given twice is an error. The error names the key at fault by its path, as
+/// in `images[0].keep`, and may quote what stands in the text, so this is for files that hold no secrets.
+///
+/// # Errors
+/// [`YamlError`], for what is no YAML or not of that type.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError::new(&error, error.to_string()))
+    let mut track = Track::new();
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
+    });
+    read.map_err(|error| {
+        let reason = error.to_string();
+        let place = wire::field(&track.path().to_string(), &reason);
+        YamlError::new(&error, if place.is_empty() { reason } else { format!("{place}: {reason}") })
+    })
 }
 
 /// A YAML value whose numbers are still the text that was written: `0123`, `1e5` and `1.10` are more often
@@ -222,5 +239,23 @@ mod tests {
     fn typed_files_refuse_a_key_given_twice() {
         let error = parse::<BTreeMap<String, u8>>("a: 1\na: 2\n").err().unwrap();
         assert_eq!(error.line, 2);
+    }
+
+    #[test]
+    fn an_error_in_a_typed_file_says_where_and_in_what() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Inner {
+            #[serde(rename = "b")]
+            _b: u8,
+        }
+        for (text, shown) in [
+            ("a:\n  - b: 1\n  - c: 1\n", "line 3, column 5: a[1].c: unknown field `c`, expected one of b"),
+            ("a:\n  - b: soon\n", "line 2, column 8: a[0].b: "),
+            ("a:\n  - {}\n", "line 2, column 5: a[0].b: missing field `b`"),
+        ] {
+            let error = parse::<BTreeMap<String, Vec<Inner>>>(text).err().unwrap().to_string();
+            assert!(error.starts_with(shown), "{error}");
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{dead, images, latest_build_id, prune, queues, schema, status, upload};
+use crate::command::{
+    cancel, dead, images, latest_build_id, log, prune, queues, schedule, schema, status, upload, watch,
+};
 
 /// Keep VM images fresh on many OpenStack clouds.
 ///
@@ -87,7 +89,11 @@ pub(crate) enum Command {
     LatestBuildId(latest_build_id::Options),
     Images(images::Options),
     Status(status::Options),
+    Watch(watch::Options),
+    Log(log::Options),
+    Cancel(cancel::Options),
     Queues(queues::Options),
     Dead(dead::Options),
+    Schedule(schedule::Options),
     Schema(schema::Options),
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use imagewright_common::job::CloudName;
 use imagewright_common::openstack::{Clouds, Glance};
 use imagewright_common::store::CloudPool;
-use tokio::task::JoinSet;
 
 use crate::exit::{Exit, Failure};
 use crate::report;
@@ -65,33 +64,52 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, Failure>> + Send,
 {
-    let mut tasks = JoinSet::new();
-    for (place, cloud) in clouds.iter().cloned().enumerate() {
-        let (pool, ask) = (Arc::clone(pool), ask.clone());
-        tasks.spawn(async move {
-            let answer = match reach(&pool, &cloud).await {
-                Ok(glance) => ask(cloud.clone(), glance).await,
-                Err(failure) => Err(failure),
-            };
-            (place, cloud, answer)
-        });
-    }
     let mut answers = Vec::new();
     let mut exit = Exit::Ok;
-    while let Some(task) = tasks.join_next().await {
-        match task {
-            Ok((place, cloud, Ok(answer))) => answers.push((place, cloud, answer)),
-            Ok((_, _, Err(failure))) => exit = told(exit, &failure),
-            Err(error) => exit = told(exit, &Failure::internal(error.to_string())),
+    for (cloud, answer) in all(pool, clouds, ask).await {
+        match answer {
+            Ok(answer) => answers.push((cloud, answer)),
+            Err(failure) => exit = told(exit, &failure),
         }
     }
-    answers.sort_by_key(|(place, _, _)| *place);
-    (answers.into_iter().map(|(_, cloud, answer)| (cloud, answer)).collect(), exit)
+    (answers, exit)
+}
+
+/// What each cloud answers, or why it does not, asked at once, in the order of `clouds`.
+pub(crate) async fn all<T, F>(
+    pool: &Arc<CloudPool>,
+    clouds: &[CloudName],
+    ask: impl Fn(CloudName, Glance) -> F + Clone + Send + 'static,
+) -> Vec<(CloudName, Result<T, Failure>)>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Failure>> + Send,
+{
+    let begin = |cloud: &CloudName| {
+        let (pool, ask, name) = (Arc::clone(pool), ask.clone(), cloud.clone());
+        let asking = tokio::spawn(async move {
+            let glance = reach(&pool, &name).await?;
+            ask(name, glance).await
+        });
+        (cloud.clone(), asking)
+    };
+    let tasks: Vec<_> = clouds.iter().map(begin).collect();
+    let mut answers = Vec::new();
+    for (cloud, asking) in tasks {
+        let answer = asking.await.unwrap_or_else(|error| Err(Failure::internal(error.to_string())));
+        answers.push((cloud, answer));
+    }
+    answers
 }
 
 fn told(exit: Exit, failure: &Failure) -> Exit {
     report::note(&format!("error: {failure}"));
-    if exit == Exit::Unreachable { exit } else { failure.exit }
+    worst(exit, failure.exit)
+}
+
+/// A cloud that does not answer decides the exit code: asking again later may help.
+pub(crate) fn worst(exit: Exit, other: Exit) -> Exit {
+    if exit == Exit::Unreachable { exit } else { other }
 }
 
 #[cfg(test)]

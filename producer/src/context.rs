@@ -1,8 +1,9 @@
 //! What every command is given: how to reach the queue, and how to print.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use imagewright_common::queue::{self, Address, Backend, Patience};
+use imagewright_common::queue::{self, Address, Backend, Patience, Queue, QueueError};
 use imagewright_common::telemetry;
 
 use crate::cli::{Format, Global};
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     /// This process, as events name it.
     pub(crate) by: String,
     queue: QueueSetting,
+    opened: OnceLock<Arc<dyn Queue>>,
 }
 
 impl Context {
@@ -41,6 +43,7 @@ impl Context {
             quiet: global.quiet > 0,
             by: telemetry::process_name(),
             queue,
+            opened: OnceLock::new(),
         })
     }
 
@@ -49,9 +52,22 @@ impl Context {
         let address = self.address()?;
         let opening = queue::open(&address, &self.namespace, ROLE, Patience::For(PATIENCE));
         match tokio::time::timeout(PATIENCE, opening).await {
-            Ok(Ok(backend)) => Ok(backend),
+            Ok(Ok(backend)) => {
+                drop(self.opened.set(backend.queue.clone()));
+                Ok(backend)
+            }
+            Ok(Err(error @ QueueError::Refused(_))) => {
+                Err(Failure::from(error).and(&format!("the queue is {address}")))
+            }
             Ok(Err(error)) => Err(Failure::from(error).and(&format!("the queue is {address}; {NEXT}"))),
             Err(_) => Err(Failure::unreachable(format!("no answer from the queue {address}; {NEXT}"))),
+        }
+    }
+
+    /// Say goodbye to the queue, if it was opened.
+    pub(crate) async fn close(&self) {
+        if let Some(queue) = self.opened.get() {
+            queue.close().await;
         }
     }
 

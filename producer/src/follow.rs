@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use imagewright_common::event::Event;
 use imagewright_common::queue::{Backend, QueueError, Reader, Until};
 use imagewright_common::status::JobStatus;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::display::Display;
 use crate::exit::{Exit, Failure};
-use crate::report;
 use crate::watch::Watch;
+use crate::{report, story};
 
 /// When nobody took a job for so long, say what may be missing.
 const UNTOUCHED: Duration = Duration::from_secs(30);
@@ -24,24 +26,37 @@ const AGAIN_EVERY: Duration = Duration::from_secs(2);
 #[derive(Serialize)]
 struct Followed {
     jobs: Vec<JobStatus>,
+    #[serde(flatten)]
+    also: Map<String, Value>,
 }
 
-/// Follow the jobs `roots`, whose events begin after `since`.
+/// For whom jobs are followed.
+#[derive(Debug)]
+pub(crate) enum Audience {
+    /// Whoever enqueued them and waits for the result, progress beside it; the JSON document says `also` that.
+    Result { also: Map<String, Value> },
+    /// Whoever watches: what happens is the result.
+    Watch,
+}
+
+/// Follow the jobs of `watch`, whose events begin after `since`.
 pub(crate) async fn run(
     context: &Context,
     backend: Backend,
     mut reader: Box<dyn Reader>,
     since: Timestamp,
-    roots: Vec<String>,
+    mut watch: Watch,
+    audience: Audience,
 ) -> Result<Exit, Failure> {
-    let mut watch = Watch::new(roots);
-    let mut display = Display::new(context.quiet);
+    let told_apart = matches!(audience, Audience::Watch) && (context.json || watch.is_everything());
+    let mut display = Display::new(context.quiet || told_apart);
     // The reader lives on its connection.
     let mut backend = backend;
     let followed = loop {
-        match listen(&mut watch, &mut *reader, &mut display).await {
+        match listen(context, &mut watch, &mut *reader, &mut display, told_apart).await {
             Ok(exit) => break Ok(exit),
-            Err(error) => {
+            Err(Broken::Output(failure)) => break Err(failure),
+            Err(Broken::Queue(error)) => {
                 display.note(&format!("warning: {error}; the jobs go on; trying to reach the queue again"));
                 match again(context, since).await {
                     Ok(fresh) => (backend, reader) = fresh,
@@ -52,10 +67,13 @@ pub(crate) async fn run(
     };
     display.finish();
     drop(backend);
-    if context.json {
-        report::json(&Followed { jobs: watch.jobs() })?;
+    if context.json
+        && let Audience::Result { also } = audience
+    {
+        report::json(&Followed { jobs: watch.jobs(), also })?;
     }
-    let look = format!("the jobs go on; see them with: imagewright status {}", watch.roots().join(" "));
+    let look =
+        format!("the jobs go on; see them with: imagewright status {}", watch.roots().join(" ")).trim_end().to_owned();
     match followed {
         Ok(Exit::Interrupted) => {
             report::note(&format!("interrupted; {look}"));
@@ -71,20 +89,29 @@ pub(crate) async fn run(
 }
 
 /// Until all has ended, Ctrl-C, or the queue goes away.
-async fn listen(watch: &mut Watch, reader: &mut dyn Reader, display: &mut Display) -> Result<Exit, QueueError> {
+async fn listen(
+    context: &Context,
+    watch: &mut Watch,
+    reader: &mut dyn Reader,
+    display: &mut Display,
+    told_apart: bool,
+) -> Result<Exit, Broken> {
     let interrupt = tokio::signal::ctrl_c();
     let untouched = tokio::time::sleep(UNTOUCHED);
     tokio::pin!(interrupt, untouched);
     let mut hinted = false;
     while !watch.is_over() {
         tokio::select! {
-            event = reader.next() => match event? {
+            event = reader.next() => match event.map_err(Broken::Queue)? {
                 Some(event) => {
+                    if told_apart && watch.concerns(&event) {
+                        tell(context, &event).map_err(Broken::Output)?;
+                    }
                     if let Some(news) = watch.take(&event) {
                         display.show(&news);
                     }
                 }
-                None => return Err(QueueError::Unavailable("the log ended".to_owned())),
+                None => return Err(Broken::Queue(QueueError::Unavailable("the log ended".to_owned()))),
             },
             _ = &mut interrupt => return Ok(Exit::Interrupted),
             () = &mut untouched, if !hinted => {
@@ -96,6 +123,16 @@ async fn listen(watch: &mut Watch, reader: &mut dyn Reader, display: &mut Displa
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What ends listening early.
+enum Broken {
+    Queue(QueueError),
+    Output(Failure),
+}
+
+fn tell(context: &Context, event: &Event) -> Result<(), Failure> {
+    if context.json { report::json_line(event) } else { report::result(&(story::line_of_many(event) + "\n")) }
 }
 
 /// The queue and the log anew, unless Ctrl-C comes first. Events that come a second time change nothing.

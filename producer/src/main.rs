@@ -14,6 +14,8 @@ mod exit;
 mod follow;
 mod history;
 mod report;
+mod schedule;
+mod story;
 mod time;
 mod watch;
 
@@ -52,7 +54,11 @@ fn run(settings: config::Settings) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::internal(format!("no runtime: {error}")))?;
-    let outcome = runtime.block_on(command::run(&context, cli.command));
+    let outcome = runtime.block_on(async {
+        let outcome = command::run(&context, cli.command).await;
+        context.close().await;
+        outcome
+    });
     // What still waits for a server that is away need not be waited for.
     runtime.shutdown_background();
     outcome

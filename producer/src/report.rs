@@ -24,6 +24,13 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
     result(&(text + "\n"))
 }
 
+/// Write one JSON document on one line: for results that come one by one.
+pub(crate) fn json_line<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string(value);
+    let text = text.map_err(|error| Failure::internal(format!("the result is not JSON: {error}")))?;
+    result(&(text + "\n"))
+}
+
 /// Tell a human something, on stderr. Nobody listening is no error.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", plain(line));

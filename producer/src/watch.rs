@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use imagewright_common::event::{Event, What};
 use imagewright_common::status::{Fold, JobStatus, State};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::exit::Exit;
@@ -14,6 +15,8 @@ pub(crate) struct Watch {
     fold: Fold,
     roots: Vec<String>,
     members: HashSet<String>,
+    /// Everything that was said from then on is watched, not a tree.
+    all_from: Option<Timestamp>,
 }
 
 /// What an event said that was worth showing.
@@ -37,18 +40,33 @@ pub(crate) struct Ending {
 
 impl Watch {
     pub(crate) fn new(roots: Vec<String>) -> Watch {
-        Watch { fold: Fold::default(), members: roots.iter().cloned().collect(), roots }
+        Watch { fold: Fold::default(), members: roots.iter().cloned().collect(), roots, all_from: None }
+    }
+
+    /// Watch whatever is said from `from` on, for ever.
+    pub(crate) fn everything(from: Timestamp) -> Watch {
+        Watch { all_from: Some(from), ..Watch::new(Vec::new()) }
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
+        self.all_from.is_some()
+    }
+
+    /// Whether the event is about what is watched.
+    pub(crate) fn concerns(&self, event: &Event) -> bool {
+        let is_child = || event.parent.is_some_and(|parent| self.members.contains(&parent.to_string()));
+        match self.all_from {
+            Some(from) => event.at >= from,
+            None => self.members.contains(&event.id) || is_child(),
+        }
     }
 
     /// Take in an event of the log; none when it says nothing new about the tree.
     pub(crate) fn take(&mut self, event: &Event) -> Option<News> {
-        let parent = event.parent.map(|parent| parent.to_string());
-        if !self.members.contains(&event.id) {
-            if !parent.is_some_and(|parent| self.members.contains(&parent)) {
-                return None;
-            }
-            self.members.insert(event.id.clone());
+        if !self.concerns(event) {
+            return None;
         }
+        self.members.insert(event.id.clone());
         let before = self.fold.state(&event.id);
         self.fold.apply(event);
         let job = self.fold.get(&event.id);
@@ -56,6 +74,9 @@ impl Watch {
         match &event.what {
             What::Progress { .. } => job.transfer.is_some().then_some(News::Progress(job)),
             What::Warning { message } => Some(News::Warning(job, message.clone())),
+            What::CancelRequested => {
+                (!job.state.is_terminal()).then(|| News::Warning(job, "asked to be cancelled".to_owned()))
+            }
             What::Queued => (before == State::Unknown).then_some(News::Turn(job)),
             What::Started { .. }
             | What::Waiting { .. }
@@ -68,12 +89,13 @@ impl Watch {
 
     /// Whether every job of the tree has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.members.iter().all(|id| self.fold.state(id).is_terminal())
+        self.all_from.is_none() && self.members.iter().all(|id| self.fold.state(id).is_terminal())
     }
 
     /// Whether nothing has happened to any job since it was queued.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.members.iter().all(|id| matches!(self.fold.state(id), State::Unknown | State::Queued))
+        self.all_from.is_none()
+            && self.members.iter().all(|id| matches!(self.fold.state(id), State::Unknown | State::Queued))
     }
 
     /// Every job of the tree, children behind their parents.

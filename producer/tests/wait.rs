@@ -76,7 +76,7 @@ fn child(message: &Message) -> Message {
 }
 
 fn failed(error: &str) -> What {
-    What::Failed { error: error.to_owned(), field: None, attempt: 1, request_id: Some("req-7".to_owned()) }
+    What::Failed { error: error.to_owned(), field: None, attempt: 1, step: None, request_id: Some("req-7".to_owned()) }
 }
 
 fn said(bytes: &[u8]) -> String {
@@ -88,11 +88,11 @@ async fn it_ends_with_the_whole_tree_and_a_failed_prune_is_a_warning() {
     let worker = Worker::start("wait-tree", "--json").await;
     let upload = worker.take().await;
     let prune = child(&upload);
-    worker.say(&upload, What::Started { attempt: 0 }).await;
+    worker.say(&upload, What::Started { attempt: 0, alone: false }).await;
     let progress = What::Progress { bytes: 1 << 20, total: 1 << 30, rate: 1 << 20 };
     worker.backend.log.announce(&Event::of(&upload, BY, progress)).await;
     worker.say(&upload, What::Succeeded { result: json!({ "image_id": "i-1", "children": [prune.id] }) }).await;
-    worker.say(&prune, What::Started { attempt: 0 }).await;
+    worker.say(&prune, What::Started { attempt: 0, alone: false }).await;
     worker.say(&prune, failed("a listing broke off")).await;
     let output = worker.end();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output.stderr));
@@ -124,7 +124,7 @@ async fn a_failed_job_is_1_and_says_why() {
 async fn control_c_leaves_the_jobs_alone_and_says_how_to_look() {
     let mut worker = Worker::start("wait-interrupted", "").await;
     let upload = worker.take().await;
-    worker.say(&upload, What::Started { attempt: 0 }).await;
+    worker.say(&upload, What::Started { attempt: 0, alone: false }).await;
     let mut lines = BufReader::new(worker.producer.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.ends_with(": running")));
     let pid = worker.producer.id().to_string();

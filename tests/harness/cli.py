@@ -165,17 +165,19 @@ class Client:
         """The entry of a job in the dead list, once it is there."""
         return wait_for(f"{job} is buried", lambda: self.dead().get(job), seconds, every=0.3)
 
-    def worker(self, *words: str | Path) -> "Worker":
+    def worker(self, *words: str | Path, env: Mapping[str, str] | None = None) -> "Worker":
         self._workers += 1
         log = self.folder / f"worker-{self._workers}.log"
-        return Worker(self.words(*words), log, self.env(), self.folder)
+        return Worker(self.words(*words), log, {**self.env(), **(env or {})}, self.folder)
 
 
 class Worker(Process):
     """A running `imagewright-worker`."""
 
-    def __init__(self, words: list[str], log: Path, env: Mapping[str, str], folder: Path) -> None:
-        super().__init__([program("imagewright-worker"), *words], log, env=env, cwd=folder)
+    def __init__(
+        self, words: list[str], log: Path, env: Mapping[str, str], folder: Path, binary: Path | None = None
+    ) -> None:
+        super().__init__([binary or program("imagewright-worker"), *words], log, env=env, cwd=folder)
         self.began = time.monotonic()
 
     def terminate(self) -> None:

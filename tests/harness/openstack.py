@@ -88,6 +88,12 @@ class Glance:
     def is_running(self) -> bool:
         return self._process is not None and self._process.is_running()
 
+    @property
+    def pid(self) -> int:
+        """Of the master; those that serve are its children."""
+        assert self._process is not None
+        return self._process.pid
+
 
 class OpenStack:
     """Starts everything in its constructor's folder; `stop` ends it and removes the folder."""

@@ -5,18 +5,32 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Protocol
 
-from harness.process import LOOPBACK, free_port
+from harness.process import LOOPBACK, free_port, wait_for
 
 _CHUNK = 16 * 1024
 _MIDDLE = 400_000  # bytes into a body: past every header of a small image
 
 
+class Kind(Enum):
+    """What happens to a request that is met."""
+
+    ANSWER = auto()  # an answer of our own
+    STALL = auto()  # no answer, until the connection is cut
+    CORRUPT = auto()  # it arrives with other bytes
+    LOSE = auto()  # it arrives and is done, but the answer is lost with the connection
+    HOLD = auto()  # it waits here until it is let go
+    HOLD_ANSWER = auto()  # it is done, and its answer waits here until it is let go
+    FREEZE = auto()  # it stops in its body, until the server gives up or the connection is cut
+
+
 @dataclass
 class Fault:
-    """For the next `times` requests that match: an answer of our own, or none at all (`status` 0: stall, then cut)."""
+    """For the next `times` requests that match."""
 
     method: str
     path: re.Pattern[str]
@@ -25,7 +39,14 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     met: int = 0
-    corrupt: bool = False
+    kind: Kind = Kind.ANSWER
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def wait_met(self, seconds: float = 60.0) -> None:
+        wait_for(f"{self.method} {self.path.pattern} comes", lambda: self.met > 0, seconds, every=0.01)
+
+    def let_go(self) -> None:
+        self.gate.set()
 
 
 @dataclass(frozen=True)
@@ -35,11 +56,21 @@ class Request:
     at: float
 
 
+class Listener(Protocol):
+    """Hears one connection, each direction by itself; raises nothing."""
+
+    def upstream(self, data: bytes) -> None: ...
+
+    def downstream(self, data: bytes) -> None: ...
+
+
 class Proxy:
     """TCP through and through; the first request of each connection is read as HTTP (the servers close after each)."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, listen: Callable[[], Listener] | None = None) -> None:
+        """`listen` is asked for a listener at each connection."""
         self.target_port = target_port
+        self._listen = listen
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.requests: list[Request] = []
@@ -86,6 +117,10 @@ class Proxy:
     def close(self) -> None:
         self._closed = True
         self.resume()
+        with self._lock:
+            held = list(self._faults)
+        for fault in held:
+            fault.let_go()
         # A thread blocked in accept() is only woken by shutdown().
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -102,19 +137,35 @@ class Proxy:
         body: bytes = b"",
     ) -> Fault:
         """Answers the next `times` requests itself; `path` is a regular expression searched in the request target."""
-        fault = Fault(method, re.compile(path), status, times, dict(headers or {}), body)
-        with self._lock:
-            self._faults.append(fault)
-        return fault
+        return self._add(Fault(method, re.compile(path), status, times, dict(headers or {}), body))
 
     def stall(self, method: str, path: str, times: int = 1) -> Fault:
         """The next `times` requests get no answer, until `cut` or the client gives up."""
-        return self.fail(method, path, 0, times)
+        return self._add(Fault(method, re.compile(path), 0, times, kind=Kind.STALL))
 
     def corrupt_next(self, method: str, path: str) -> Fault:
         """Lets the next such request through with a few bytes in the middle of its body inverted."""
-        fault = self.fail(method, path, 0)
-        fault.corrupt = True
+        return self._add(Fault(method, re.compile(path), 0, 1, kind=Kind.CORRUPT))
+
+    def lose_answer(self, method: str, path: str) -> Fault:
+        """The next such request is done, and its client never hears of it."""
+        return self._add(Fault(method, re.compile(path), 0, 1, kind=Kind.LOSE))
+
+    def freeze_next(self, method: str, path: str) -> Fault:
+        """The next such request stops in its body; that the client goes meanwhile is not passed on."""
+        return self._add(Fault(method, re.compile(path), 0, 1, kind=Kind.FREEZE))
+
+    def hold(self, method: str, path: str) -> Fault:
+        """Keeps the next such request from the server until it is let go."""
+        return self._add(Fault(method, re.compile(path), 0, 1, kind=Kind.HOLD))
+
+    def hold_answer(self, method: str, path: str) -> Fault:
+        """Lets the server do the next such request, and keeps the answer until it is let go."""
+        return self._add(Fault(method, re.compile(path), 0, 1, kind=Kind.HOLD_ANSWER))
+
+    def _add(self, fault: Fault) -> Fault:
+        with self._lock:
+            self._faults.append(fault)
         return fault
 
     def count(self, method: str, path: str = "") -> int:
@@ -148,18 +199,26 @@ class Proxy:
     def _converse(self, client: socket.socket) -> None:
         head = self._read_head(client)
         fault = self._note(head)
-        if fault is not None and not fault.corrupt:
+        kind = fault.kind if fault is not None else None
+        if fault is not None and kind in (Kind.ANSWER, Kind.STALL):
             self._answer(client, fault)
             return
+        if fault is not None and kind is Kind.HOLD:
+            fault.gate.wait()
         server = socket.create_connection((LOOPBACK, self.target_port), timeout=10)
         server.settimeout(None)
         with self._lock:
             self._open.add(server)
-        back = threading.Thread(target=self._pump, args=(server, client, False), daemon=True)
+        hear = self._listen() if self._listen else None
+        answers = _swallow if kind is Kind.LOSE else self._pump_back
+        gate = fault.gate if fault is not None and kind is Kind.HOLD_ANSWER else None
+        back = threading.Thread(target=answers, args=(server, client, hear, gate), daemon=True)
         try:
             back.start()
+            if hear:
+                hear.upstream(head)
             server.sendall(head)
-            self._pump(client, server, True, corrupt_at=_MIDDLE if fault is not None else None)
+            self._pump_there(client, server, hear, kind, back)
             back.join()
         finally:
             self._drop(server)
@@ -188,7 +247,7 @@ class Proxy:
         return None
 
     def _answer(self, client: socket.socket, fault: Fault) -> None:
-        if fault.status == 0:
+        if fault.kind is Kind.STALL:
             while client.recv(_CHUNK):
                 pass
             return
@@ -200,24 +259,48 @@ class Proxy:
         while client.recv(_CHUNK):
             pass
 
-    def _pump(self, source: socket.socket, sink: socket.socket, upstream: bool, corrupt_at: int | None = None) -> None:
+    def _pump_there(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        hear: Listener | None,
+        kind: Kind | None,
+        back: threading.Thread,
+    ) -> None:
         passed = 0
         with contextlib.suppress(OSError):
-            while True:
-                self._running.wait()
-                data = source.recv(_CHUNK)
-                self._running.wait()
-                if not data:
-                    break
-                if corrupt_at is not None and passed <= corrupt_at < passed + len(data):
+            while data := self._receive(client):
+                if kind is Kind.CORRUPT and passed <= _MIDDLE < passed + len(data):
                     data = bytes(255 - byte for byte in data[:8]) + data[8:]
+                if hear:
+                    hear.upstream(data)
                 passed += len(data)
-                sink.sendall(data)
-                if upstream:
-                    self.upstream_bytes += len(data)
-                    self._hold_back(len(data))
+                server.sendall(data)
+                self.upstream_bytes += len(data)
+                self._hold_back(len(data))
+                if kind is Kind.FREEZE:
+                    back.join()
         with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+            server.shutdown(socket.SHUT_WR)
+
+    def _pump_back(
+        self, server: socket.socket, client: socket.socket, hear: Listener | None, gate: threading.Event | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._receive(server):
+                if gate is not None:
+                    gate.wait()
+                if hear:
+                    hear.downstream(data)
+                client.sendall(data)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+
+    def _receive(self, source: socket.socket) -> bytes:
+        self._running.wait()
+        data = source.recv(_CHUNK)
+        self._running.wait()
+        return data
 
     def _hold_back(self, sent: int) -> None:
         """Waits as long as `sent` bytes take at the present rate, and looks at the rate again meanwhile."""
@@ -233,6 +316,14 @@ class Proxy:
             self._open.discard(one)
         with contextlib.suppress(OSError):
             one.close()
+
+
+def _swallow(server: socket.socket, client: socket.socket, _: Listener | None, __: threading.Event | None) -> None:
+    """Waits for the whole answer, and resets the client instead of passing it on."""
+    with contextlib.suppress(OSError):
+        while server.recv(_CHUNK):
+            pass
+    _reset(client)
 
 
 def _reset(one: socket.socket) -> None:

@@ -1,12 +1,16 @@
 """Private RabbitMQ nodes on loopback with the broker's default settings, from Debian's package."""
 
+import json
 import os
 import secrets
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from harness.certificates import Authority, Certificate
 from harness.process import (
     LOOPBACK,
     HarnessError,
@@ -25,10 +29,21 @@ MISSING = (
 )
 
 
-class Broker:
-    """A folder with a private epmd and one or more nodes; several nodes form one cluster."""
+@dataclass(frozen=True)
+class Tls:
+    """A second listener of each node, for TLS."""
 
-    def __init__(self, nodes: int = 1, conf: str = "") -> None:
+    authority: Authority
+    client_certificates: bool = False
+
+
+class Broker:
+    """A folder with a private epmd and one or more nodes; several nodes form one cluster.
+
+    `conf` are lines of rabbitmq.conf, `advanced` is an advanced.config.
+    """
+
+    def __init__(self, nodes: int = 1, conf: str = "", advanced: str = "", tls: Tls | None = None) -> None:
         if not (BIN / "rabbitmq-server").exists():
             raise HarnessError(MISSING)
         self.folder = scratch_folder("rabbitmq")
@@ -41,7 +56,7 @@ class Broker:
         cookie_file.chmod(0o600)
         names = [f"{self.folder.name[-8:].replace('_', 'x')}{number}@localhost" for number in range(1, nodes + 1)]
         lines = [conf, *(_cluster_lines(names) if nodes > 1 else [])]
-        self.nodes = [Node(self, name, "\n".join(lines)) for name in names]
+        self.nodes = [Node(self, name, "\n".join(lines), advanced, tls) for name in names]
 
     @property
     def url(self) -> str:
@@ -79,14 +94,18 @@ def _cluster_lines(names: Sequence[str]) -> list[str]:
 class Node:
     """One RabbitMQ; its port stays the same over restarts."""
 
-    def __init__(self, broker: Broker, name: str, conf: str) -> None:
+    def __init__(self, broker: Broker, name: str, conf: str, advanced: str, tls: Tls | None) -> None:
         self.name = name
         self.port = free_port()
+        self.tls_port = free_port() if tls else 0
         self.folder = broker.folder / name
         self.folder.mkdir()
         self._process: Process | None = None
         self._env = self._environment(broker, free_port())
-        (self.folder / "rabbitmq.conf").write_text(f"loopback_users.guest = true\n{conf}\n")
+        secure = "\n".join(self._tls_lines(tls)) if tls else ""
+        (self.folder / "rabbitmq.conf").write_text(f"loopback_users.guest = true\n{conf}\n{secure}\n")
+        if advanced:
+            (self.folder / "advanced.config").write_text(advanced)
         (self.folder / "env.conf").touch()
         (self.folder / "enabled_plugins").write_text("[].\n")
 
@@ -119,6 +138,29 @@ class Node:
             # The start script then execs the VM, so that a signal hits the VM itself.
             "RABBITMQ_ALLOW_INPUT": "1",
         }
+
+    def _tls_lines(self, tls: Tls) -> list[str]:
+        authority = self.folder / "ca.pem"
+        authority.write_bytes(tls.authority.ca.read_bytes())
+        self._show(tls.authority.issue(self.name.partition("@")[0], LOOPBACK))
+        strict = "true" if tls.client_certificates else "false"
+        return [
+            f"listeners.ssl.1 = {LOOPBACK}:{self.tls_port}",
+            f"ssl_options.cacertfile = {authority}",
+            f"ssl_options.certfile = {self.folder / 'server.pem'}",
+            f"ssl_options.keyfile = {self.folder / 'server.key'}",
+            f"ssl_options.verify = {'verify_peer' if tls.client_certificates else 'verify_none'}",
+            f"ssl_options.fail_if_no_peer_cert = {strict}",
+        ]
+
+    def _show(self, certificate: Certificate) -> None:
+        (self.folder / "server.pem").write_bytes(certificate.cert.read_bytes())
+        (self.folder / "server.key").write_bytes(certificate.key.read_bytes())
+
+    def show(self, certificate: Certificate) -> None:
+        """Another server certificate from now on."""
+        self._show(certificate)
+        self.ctl("eval", "ssl:clear_pem_cache().")
 
     def launch(self) -> None:
         self._process = Process([BIN / "rabbitmq-server", "-noinput"], self.folder / "output", env=self._env)
@@ -161,3 +203,11 @@ class Node:
         if done.returncode != 0:
             raise HarnessError(f"rabbitmqctl {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def table(self, what: str, columns: Sequence[str], vhost: str = "/") -> list[dict[str, Any]]:
+        """`rabbitmqctl list_...` with these columns."""
+        listed = self.ctl("-q", f"list_{what}", "-p", vhost, *columns, "--formatter", "json")
+        return json.loads(listed)
+
+    def log(self) -> str:
+        return (self.folder / "log" / f"{self.name}.log").read_text(errors="replace")

@@ -74,10 +74,16 @@ class Site:
         self._forks.append(made)
         return made
 
-    def worker(self, *more: str | Path, kinds: str = "upload,prune", arches: Sequence[str] = ARCHES) -> Worker:
+    def worker(
+        self,
+        *more: str | Path,
+        kinds: str = "upload,prune",
+        arches: Sequence[str] = ARCHES,
+        env: Mapping[str, str] | None = None,
+    ) -> Worker:
         """Starts a worker that may read `root` and fetch from the file server."""
         words = ["--kind", kinds, "--arch", ",".join(arches), "--file-root", self.root, "--policy", self.policy]
-        worker = self.client.worker(*words, "--url-host", "127.0.0.1", *more)
+        worker = self.client.worker(*words, "--url-host", "127.0.0.1", *more, env=env)
         self._workers.append(worker)
         return worker
 

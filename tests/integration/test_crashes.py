@@ -89,6 +89,7 @@ def test_two_workers_with_the_same_job_make_one_image(site: Site) -> None:
         assert [one["imagewright_job"] for one in lone.cloud().of_job(job["id"])] == [job["id"]]
 
 
+@pytest.mark.timeout(200)
 def test_a_successor_whose_maker_died_is_removed_when_the_first_image_won(site: Site) -> None:
     """Generation 0 is verified, generation 1 was created and abandoned: the job ends with 0, and 1 goes."""
     lone = site.fork()
@@ -103,7 +104,7 @@ def test_a_successor_whose_maker_died_is_removed_when_the_first_image_won(site: 
     del stamps["imagewright_verified"]
     lone.cloud().create("abandoned-successor", id=ids[1], **{**stamps, "imagewright_self": ids[1]})
     lone.publish(job)
-    wait_for("the successor is gone", lambda: lone.cloud().get(ids[1]) is None, 60)
+    wait_for("the successor is gone", lambda: lone.cloud().get(ids[1]) is None, 120)
     assert only_active(lone, "abandoned-successor", first["os_hash_value"])["id"] == ids[0]
 
 

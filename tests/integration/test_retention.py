@@ -256,3 +256,14 @@ def test_fresh_leftovers_are_left_alone(site: Site) -> None:
     left = stamped(site, "fresh", stamps)
     site.client.prune("fresh", 1)
     assert site.cloud().get(left) is not None
+
+
+def test_two_installations_that_share_a_project_and_a_name_leave_each_other_alone(site: Site) -> None:
+    """Each counts what is stamped with its own namespace."""
+    lone = site.fork()
+    lone.worker()
+    jobs = [one.client.upload("shared-name", one.qcow2(), keep=1)[0] for one in (site, lone, site, lone)]
+    for one, job in zip((site, lone, site, lone), jobs, strict=True):
+        one.client.tree_ended(job)
+    left = [image["imagewright_job"] for image in site.cloud().named("shared-name")]
+    assert sorted(left) == sorted(jobs[2:])

@@ -1,47 +1,64 @@
-//! One delivery, from bytes to settled. Only here do jobs, steps, events and the queue meet.
+//! One delivery, from bytes to the work it asks for: what it may not ask, what has become of it meanwhile, whether there
+//! is room.
 
-use std::future::pending;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use imagewright_common::event::{Event, What};
-use imagewright_common::job::{Lane, Message};
+use imagewright_common::backoff::jitter;
+use imagewright_common::event::What;
+use imagewright_common::job::{Kind, Lane, Message};
 use imagewright_common::queue::{Burial, Counts, Delivery, Queue, QueueError, Tap, Verdict};
-use imagewright_common::status::message_id;
-use imagewright_common::store::Observer;
+use imagewright_common::store::upload::Look;
 use imagewright_common::wire::{self, DecodeError};
 use jiff::Timestamp;
-use tokio::sync::{RwLock, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::sync::{RwLock, RwLockWriteGuard, watch};
+use tokio::time::timeout;
+use uuid::Uuid;
 
+use crate::cancel::Cancelled;
+use crate::future;
 use crate::journal::Journal;
+use crate::ledger::{Detached, Ledger};
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::steps::{self, Tools};
-use crate::verdict::{self, CRASHES_ALONE, CRASHES_MAX, Decision, Ended};
+use crate::verdict::{self, CRASHES_ALONE, CRASHES_ALONE_MAX, later};
 
-/// Longest that a delivery is held while a step works. A longer step goes on without it, as something that the cloud is
-/// doing; the job itself comes back to look.
-const HOLD: Duration = Duration::from_secs(20);
+/// When a job whose step goes on without it comes back to look.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
-/// When a job that was handed over comes back to look.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// A step that nothing but the log tells of is lost when it was not heard of for this long.
+const SILENCE: Duration = Duration::from_secs(45);
 
-/// How often a job that must run alone looks for a worker that has nothing else to do.
+/// How often a job that must run alone looks for a worker that has nothing else to do, before jitter, and how long it
+/// then waits for the short work of that one; others wait as long for it. Less than a delivery is held.
 const ALONE_WAIT: Duration = Duration::from_secs(5);
-
-/// Time between reports of progress.
-const PROGRESS: Duration = Duration::from_secs(2);
+const ALONE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What handling a delivery needs.
 pub(crate) struct Desk {
     pub(crate) tools: Arc<Tools>,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) journal: Journal,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ledger: Arc<Ledger>,
     /// Held for writing by a job that runs alone.
     pub(crate) alone: RwLock<()>,
+    /// Jobs whose steps go on here without their messages.
+    pub(crate) detached: Mutex<HashSet<Uuid>>,
     /// True once running work must be handed back.
     pub(crate) hand_back: watch::Receiver<bool>,
+}
+
+/// What follows from how a step stands that went on without its message.
+enum Resolved {
+    /// It is over, and the job goes on.
+    GoOn,
+    /// Again after this long; counts as nothing.
+    Later(Duration),
+    /// The job has ended.
+    Settle(Verdict),
 }
 
 impl Desk {
@@ -54,16 +71,20 @@ impl Desk {
         }
     }
 
-    async fn settle(self: &Arc<Self>, delivery: Delivery) -> Result<(), QueueError> {
+    async fn settle(self: &Arc<Self>, mut delivery: Delivery) -> Result<(), QueueError> {
         let now = Timestamp::now();
         let mut message = match wire::decode(&delivery.payload, now) {
             Ok(message) => message,
             Err(error) => return self.bury_unreadable(delivery, error).await,
         };
+        if cfg!(feature = "future-progress") {
+            delivery.payload = future::marked(&message, delivery.payload);
+        }
         if let Some(lane) = wrong_lane(&message, delivery.from) {
             tracing::info!(job.id = %message.id, %lane, "found on another lane; moving it");
-            self.queue.publish(lane, &message.id.to_string(), &delivery.payload).await?;
-            return delivery.settle(Verdict::Done).await;
+            let was_lost = delivery.counts.crashes > 0;
+            let to = if was_lost { Tap::Started(lane) } else { Tap::New(lane) };
+            return delivery.settle(Verdict::Move { to }).await;
         }
         if let Err(refusal) = limits::check(&message, &self.tools.policy()) {
             return self.bury(delivery, &message, refusal.field, refusal.reason).await;
@@ -71,188 +92,145 @@ impl Desk {
         let first_seen = delivery.counts.first_at.unwrap_or(now);
         message.asked_at = Some(message.asked_at(first_seen));
         message.deadline = Some(message.deadline(first_seen));
-        if now >= message.deadline(first_seen) {
-            let reason = verdict::past_deadline(message.deadline(first_seen));
-            steps::abandon(&self.tools, &message).await;
-            return self.bury(delivery, &message, "deadline".to_owned(), reason).await;
+        let mut may_cancel = true;
+        if self.ledger.is_wanted(&message) {
+            match self.cancel(&message, is_untouched(&delivery)).await? {
+                Cancelled::Done => return delivery.settle(Verdict::Done).await,
+                Cancelled::Later { after, why } => return self.put_off(delivery, &message, after, why).await,
+                Cancelled::TooLate => may_cancel = false,
+            }
         }
-        if delivery.counts.crashes >= CRASHES_MAX {
-            let reason = format!("it crashes workers: {} of them died with it", delivery.counts.crashes);
+        if delivery.counts.detached {
+            match self.resolve(&mut delivery.counts, &message).await {
+                Resolved::GoOn => {}
+                Resolved::Later(after) => return delivery.settle(Verdict::Release { after }).await,
+                Resolved::Settle(verdict) => return delivery.settle(verdict).await,
+            }
+        }
+        self.metrics.came(&message, delivery.counts.crashes);
+        let alone_before = self.ledger.starts_alone(&message);
+        if let Some(refusal) = given_up(&message, alone_before, now) {
+            self.bury(delivery, &message, refusal.field, refusal.reason).await?;
+            // Last, for whatever it is that crashes workers.
             steps::abandon(&self.tools, &message).await;
-            return self.bury(delivery, &message, "message".to_owned(), reason).await;
+            return Ok(());
+        }
+        if let Some(after) = self.no_room(&message, delivery.from) {
+            let why = "every transfer that this worker may have with the cloud is taken".to_owned();
+            let (until, attempt) = (later(now, after), delivery.counts.attempt);
+            self.journal.say(&message, What::Waiting { until, why, attempt, detached: false }).await?;
+            return delivery.settle(Verdict::Defer { after }).await;
         }
         if delivery.counts.crashes >= CRASHES_ALONE {
-            let Ok(_alone) = self.alone.try_write() else {
-                let until = now.saturating_add(ALONE_WAIT).unwrap_or(now);
-                let why = "it crashed workers, and waits for one that has nothing else to do".to_owned();
-                self.journal.say(&message, What::Waiting { until, why, attempt: delivery.counts.attempt }).await?;
-                return delivery.settle(Verdict::Release { after: ALONE_WAIT }).await;
+            let Some(_alone) = self.place_alone().await else {
+                let why = "workers were lost that had it in hand, and it waits for one that has nothing else to do";
+                return self.put_off(delivery, &message, jitter(ALONE_WAIT), why.to_owned()).await;
             };
-            return self.work(delivery, message).await;
+            return self.work(delivery, message, may_cancel, true).await;
         }
-        let _together = self.alone.read().await;
-        self.work(delivery, message).await
+        let Ok(_together) = timeout(ALONE_PATIENCE, self.alone.read()).await else {
+            return delivery.settle(Verdict::Defer { after: jitter(ALONE_WAIT) }).await;
+        };
+        self.work(delivery, message, may_cancel, false).await
     }
 
-    /// Run one step, and hand the job over if it takes long.
-    async fn work(self: &Arc<Self>, delivery: Delivery, message: Message) -> Result<(), QueueError> {
-        let message = Arc::new(message);
-        let counts = delivery.counts.clone();
-        if matches!(delivery.from, Tap::New(_)) {
-            self.journal.say(&message, What::Started { attempt: counts.attempt }).await?;
+    /// The process to itself. Short work that runs is waited for, with nothing new begun meanwhile; work that goes on
+    /// without its message may take hours.
+    async fn place_alone(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        if self.has_any_detached() {
+            return None;
         }
-        let observer = Arc::new(Observer::default());
-        let mut step = Step(tokio::spawn({
-            let (tools, message, observer) = (self.tools.clone(), message.clone(), observer.clone());
-            async move { steps::advance(&tools, &message, &observer).await }
-        }));
-        let _progress =
-            Step(tokio::spawn(self.clone().report(message.clone(), observer, counts.attempt, delivery.from)));
-        let mut hand_back = self.hand_back.clone();
-        tokio::select! {
-            ended = &mut step.0 => return self.conclude(Some(delivery), &message, &counts, ended).await,
-            () = sleep(HOLD) => {}
-            () = told(&mut hand_back) => {
-                drop(step);
-                return delivery.settle(Verdict::Release { after: Duration::ZERO }).await;
+        timeout(ALONE_PATIENCE, self.alone.write()).await.ok()
+    }
+
+    /// How long a new upload stays away from a cloud that is busy. Work that was begun is let in to look.
+    fn no_room(&self, message: &Message, from: Tap) -> Option<Duration> {
+        let is_new = matches!(from, Tap::New(_)) && message.spec.kind() == Kind::Upload;
+        if is_new { self.tools.room.is_full(message.spec.cloud()) } else { None }
+    }
+
+    /// Find out about a step that went on without its message: from the log where whoever had it said how it ended, else
+    /// from the world. Only a worker that went without a word is counted as a crash.
+    async fn resolve(&self, counts: &mut Counts, message: &Message) -> Resolved {
+        match self.ledger.detached(message) {
+            Detached::Ended(what) => return Resolved::Settle(ended(what, self.journal.by())),
+            Detached::Failed { attempt, until, error } => {
+                (counts.attempt, counts.last_error) = (attempt, Some(error));
+                counts.detached = false;
+                counts.crashes = 0;
+                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+                return if left.is_zero() { Resolved::GoOn } else { Resolved::Later(left) };
             }
-        }
-        let desk = self.clone();
-        let (job, handed) = (message.clone(), counts.clone());
-        let handing_over = tokio::spawn(async move { desk.hand_over(delivery, &job, &handed).await });
-        tokio::select! {
-            ended = &mut step.0 => {
-                if let Ok(Err(error)) = handing_over.await {
-                    tracing::debug!(%error, "handing over did not succeed; the job comes back");
+            Detached::HandedBack => counts.crashes = 0,
+            Detached::Unheard => {}
+            Detached::GoesOn(_) if self.has_detached(message.id) => return Resolved::Later(LOOK_AGAIN),
+            Detached::GoesOn(heard) => match steps::look(&self.tools, message).await {
+                Ok(Look::GoesOn) => return Resolved::Later(LOOK_AGAIN),
+                Ok(Look::Unknown) if heard.elapsed() < SILENCE => return Resolved::Later(LOOK_AGAIN),
+                Ok(Look::Over | Look::Unknown) => {
+                    tracing::warn!(job.id = %message.id, "the worker that had it is gone");
+                    counts.crashes = counts.crashes.saturating_add(1);
+                    counts.last_error = Some("the worker that had it is gone".to_owned());
                 }
-                self.conclude(None, &message, &counts, ended).await
-            }
-            () = told(&mut hand_back) => Ok(()),
+                Err(failure) => {
+                    tracing::info!(job.id = %message.id, error = failure.error, "cannot look how far it is");
+                    return Resolved::Later(LOOK_AGAIN);
+                }
+            },
         }
+        counts.detached = false;
+        Resolved::GoOn
     }
 
-    /// Put the job on the ladder, where it counts as failed until somebody finds that it is not.
-    async fn hand_over(&self, delivery: Delivery, message: &Message, counts: &Counts) -> Result<(), QueueError> {
-        let why = "the transfer goes on".to_owned();
-        let until = Timestamp::now().saturating_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX);
-        self.journal.say(message, What::Waiting { until, why: why.clone(), attempt: counts.attempt }).await?;
-        delivery.settle(Verdict::Retry { after: LOOK_AGAIN, error: "the worker that sent it is gone".to_owned() }).await
-    }
-
-    /// Say how a step ended, and settle what is still in hand: children first, then the event, then the delivery.
-    async fn conclude(
-        &self,
-        delivery: Option<Delivery>,
-        message: &Message,
-        counts: &Counts,
-        ended: Result<Ended, tokio::task::JoinError>,
-    ) -> Result<(), QueueError> {
-        let now = Timestamp::now();
-        let ended = ended.unwrap_or_else(|panic| {
-            tracing::error!(job.id = %message.id, %panic, "a step panicked");
-            let error = "internal error in the worker; see its log".to_owned();
-            Ended::Failed(verdict::Failure { sort: verdict::Sort::Transient { after: None }, error, request_id: None })
-        });
-        if let Ended::Succeeded { children, .. } = &ended {
-            for child in children {
-                self.enqueue(child).await?;
-            }
-        }
-        let handed_over = delivery.is_none();
-        let kind = message.spec.kind();
-        let decision = verdict::decide(kind, counts, message.deadline(now), ended, self.journal.by(), now);
-        let attempts = decision.attempts();
-        let Decision { say, verdict } = decision;
-        if matches!(verdict, Verdict::Bury(_)) {
-            steps::abandon(&self.tools, message).await;
-        }
-        if let Some(what) = say
-            && !(handed_over && matches!(what, What::Waiting { .. }))
-        {
-            self.journal.say(message, what).await?;
-        }
-        match delivery {
-            Some(mut delivery) => {
-                delivery.counts.attempt = attempts.unwrap_or(delivery.counts.attempt);
-                delivery.settle(verdict).await
-            }
-            None => Ok(()),
-        }
-    }
-
-    async fn enqueue(&self, child: &Message) -> Result<(), QueueError> {
-        let payload = wire::encode(child).map_err(|error| QueueError::Refused(error.to_string()))?;
-        self.queue.publish(child.spec.lane(), &child.id.to_string(), &payload).await?;
-        self.journal.say(child, What::Queued).await
-    }
-
-    async fn bury(
+    /// Back to the queue for a while; counts as nothing.
+    pub(crate) async fn put_off(
         &self,
         delivery: Delivery,
         message: &Message,
-        field: String,
-        reason: String,
+        after: Duration,
+        why: String,
     ) -> Result<(), QueueError> {
-        let attempt = delivery.counts.attempt;
-        self.journal
-            .say(message, What::Failed { error: reason.clone(), field: Some(field.clone()), attempt, request_id: None })
-            .await?;
-        delivery.settle(Verdict::Bury(self.burial(field, reason))).await
+        let (until, attempt) = (later(Timestamp::now(), after), delivery.counts.attempt);
+        self.journal.say(message, What::Waiting { until, why, attempt, detached: false }).await?;
+        delivery.settle(Verdict::Release { after }).await
     }
+}
 
-    pub(crate) async fn bury_unreadable(&self, delivery: Delivery, error: DecodeError) -> Result<(), QueueError> {
-        let glimpse = wire::glimpse(&delivery.payload);
-        let id = message_id(&delivery.payload);
-        let DecodeError { field, reason } = error;
-        let what = What::Failed {
-            error: reason.clone(),
-            field: Some(field.clone()),
-            attempt: delivery.counts.attempt,
-            request_id: None,
-        };
-        self.journal.say_event(Event::of_unreadable(&glimpse, id, self.journal.by(), what)).await?;
-        delivery.settle(Verdict::Bury(self.burial(field, reason))).await
+/// Why nothing more is done for the job, if so.
+fn given_up(message: &Message, starts_alone: u32, now: Timestamp) -> Option<DecodeError> {
+    let refuse = |field: &str, reason| Some(DecodeError { field: field.to_owned(), reason });
+    let deadline = message.deadline(now);
+    if now >= deadline {
+        return refuse("deadline", verdict::past_deadline(deadline));
     }
-
-    fn burial(&self, field: String, reason: String) -> Burial {
-        let worker = Some(self.journal.by().to_owned());
-        Burial { reason: format!("{field}: {reason}"), field: Some(field), error: None, request_id: None, worker }
+    if starts_alone >= CRASHES_ALONE_MAX {
+        return refuse("message", format!("it crashes workers: {starts_alone} of them died while it ran alone"));
     }
+    None
+}
 
-    /// Tell how far a transfer is, and once, that it runs at all.
-    async fn report(self: Arc<Self>, message: Arc<Message>, observer: Arc<Observer>, attempt: u32, from: Tap) {
-        let mut ticks = interval(PROGRESS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut before, mut said) = (0, matches!(from, Tap::New(_)));
-        loop {
-            ticks.tick().await;
-            let (bytes, total) = observer.progress();
-            if total == 0 {
-                continue;
-            }
-            if !said {
-                said = self.journal.say(&message, What::Started { attempt }).await.is_ok();
-            }
-            let rate = bytes.saturating_sub(before) / PROGRESS.as_secs();
-            before = bytes;
-            self.journal.announce(&message, What::Progress { bytes, total, rate }).await;
+/// What becomes of a message whose job has ended without it.
+fn ended(what: What, worker: &str) -> Verdict {
+    match what {
+        What::Failed { error, field, request_id, .. } => {
+            Verdict::Bury(Burial { reason: error, field, error: None, request_id, worker: Some(worker.to_owned()) })
         }
+        What::Queued
+        | What::Started { .. }
+        | What::Waiting { .. }
+        | What::Retrying { .. }
+        | What::Succeeded { .. }
+        | What::CancelRequested
+        | What::Cancelled
+        | What::Warning { .. }
+        | What::Progress { .. } => Verdict::Done,
     }
 }
 
-/// A task that ends with whoever waits for it.
-struct Step<T>(JoinHandle<T>);
-
-impl<T> Drop for Step<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn told(hand_back: &mut watch::Receiver<bool>) {
-    if hand_back.wait_for(|now| *now).await.is_err() {
-        pending::<()>().await;
-    }
+/// Whether no worker has ever begun with this message.
+fn is_untouched(delivery: &Delivery) -> bool {
+    let Counts { attempt, crashes, detached, .. } = delivery.counts;
+    matches!(delivery.from, Tap::New(_)) && attempt == 0 && crashes == 0 && !detached
 }
 
 /// The lane that a job found elsewhere belongs on.

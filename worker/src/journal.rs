@@ -10,6 +10,8 @@ use imagewright_common::queue::{Log, QueueError};
 use imagewright_common::telemetry::process_name;
 use uuid::Uuid;
 
+use crate::metrics::Metrics;
+
 /// A job that waits for the same thing is not reported again for this long; well under a day, so that whoever reads
 /// the log of a day sees it.
 const SAME_WAIT: Duration = Duration::from_secs(3600);
@@ -19,13 +21,14 @@ const WAITS_MAX: usize = 10_000;
 
 pub(crate) struct Journal {
     log: Arc<dyn Log>,
+    metrics: Arc<Metrics>,
     by: String,
     waits: Mutex<HashMap<Uuid, (String, Instant)>>,
 }
 
 impl Journal {
-    pub(crate) fn new(log: Arc<dyn Log>) -> Journal {
-        Journal { log, by: process_name(), waits: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>) -> Journal {
+        Journal { log, metrics, by: process_name(), waits: Mutex::new(HashMap::new()) }
     }
 
     /// Who we are, in events.
@@ -42,14 +45,25 @@ impl Journal {
         } else {
             self.waits().remove(&message.id);
         }
+        self.say_again(message, what).await
+    }
+
+    /// The same, even if it was said a moment ago.
+    pub(crate) async fn say_again(&self, message: &Message, what: What) -> Result<(), QueueError> {
         tracing::info!(job.id = %message.id, job.kind = %message.spec.kind(), cloud = %message.spec.cloud(), event = what.word(), detail = %detail(&what), "job");
-        self.log.append(&Event::of(message, &self.by, what)).await
+        self.append(&Event::of(message, &self.by, what)).await
     }
 
     /// The same for a message that could not be read.
     pub(crate) async fn say_event(&self, event: Event) -> Result<(), QueueError> {
         tracing::info!(job.id = event.id, event = event.what.word(), detail = %detail(&event.what), "message");
-        self.log.append(&event).await
+        self.append(&event).await
+    }
+
+    async fn append(&self, event: &Event) -> Result<(), QueueError> {
+        self.log.append(event).await?;
+        self.metrics.said(event);
+        Ok(())
     }
 
     /// Tell whoever listens, and nobody else.
@@ -76,8 +90,8 @@ impl Journal {
 
 fn detail(what: &What) -> String {
     match what {
-        What::Queued | What::Cancelled | What::Progress { .. } => String::new(),
-        What::Started { attempt } => format!("attempt {}", attempt + 1),
+        What::Queued | What::CancelRequested | What::Cancelled | What::Progress { .. } => String::new(),
+        What::Started { attempt, alone } => format!("attempt {}{}", attempt + 1, if *alone { ", alone" } else { "" }),
         What::Waiting { why, .. } => why.clone(),
         What::Retrying { error, .. } | What::Failed { error, .. } => error.clone(),
         What::Succeeded { result } => result.to_string(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use imagewright_common::backoff::jitter;
 use imagewright_common::job::Lane;
-use imagewright_common::queue::{Consumer, QueueError, Tap};
+use imagewright_common::queue::{Consumer, QueueError, Tap, Verdict};
 use imagewright_common::wire::DecodeError;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -64,16 +64,24 @@ impl Taker {
         }
     }
 
+    /// A place is taken only once there is a job for it: a lane without jobs keeps no place from the others.
     async fn while_room(&mut self, consumer: &mut dyn Consumer, room: &Arc<Semaphore>) -> Result<(), QueueError> {
-        while let Ok(Ok(place)) = timeout(ROOM_WAIT, room.clone().acquire_owned()).await {
+        loop {
             let Some(delivery) = self.unless_stopped(consumer.next()).await else { return Ok(()) };
-            let (desk, delivery) = (self.desk.clone(), delivery?);
+            let delivery = delivery?;
+            let place = timeout(ROOM_WAIT, room.clone().acquire_owned());
+            let Some(Ok(Ok(place))) = self.unless_stopped(place).await else {
+                return match delivery.settle(Verdict::Release { after: Duration::ZERO }).await {
+                    Err(QueueError::Stale) => Ok(()),
+                    settled => settled,
+                };
+            };
+            let desk = self.desk.clone();
             self.tasks.spawn(async move {
                 desk.handle(delivery).await;
                 drop(place);
             });
         }
-        Ok(())
     }
 
     /// Take jobs of a lane that come back.
@@ -96,7 +104,10 @@ impl Taker {
                 Ok(_) if delivery.counts.crashes < CRASHES_MAX => None,
                 Ok(_) => Some(DecodeError {
                     field: "message".to_owned(),
-                    reason: format!("it crashes workers: {} of them died with it", delivery.counts.crashes),
+                    reason: format!(
+                        "it crashes workers: it was lost {} times with its worker",
+                        delivery.counts.crashes
+                    ),
                 }),
                 Err(error) => Some(error),
             };

@@ -1,16 +1,28 @@
 //! The worker: takes jobs from the queue and does them, one bounded step at a time.
 
+mod ages;
+mod cancel;
+mod conclude;
 mod drain;
+mod future;
 mod handle;
 mod history;
 mod journal;
 mod lanes;
+mod ledger;
 mod limits;
+mod listen;
+mod metrics;
+mod notify;
 mod options;
+mod outside;
 mod room;
 mod run;
+mod scrape;
 mod steps;
 mod verdict;
+mod vitals;
+mod work;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! The command line of the worker.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -67,6 +68,11 @@ pub(crate) struct Options {
     /// Print the default policy and exit.
     #[arg(long)]
     pub(crate) print_policy: bool,
+
+    /// Serve /healthz, /readyz and /metrics (Prometheus) by HTTP there, as in `127.0.0.1:9469` or `[::1]:9469`. There is no
+    /// login: let only those reach it who may know names of images and clouds.
+    #[arg(long, env = "IMAGEWRIGHT_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
 
     /// Seconds that running work gets to finish or be handed back at SIGTERM.
     #[arg(long, env = "IMAGEWRIGHT_GRACE", default_value_t = 60, value_name = "SECONDS")]

@@ -1,10 +1,12 @@
-//! Room for work: jobs at once per kind, transfers at once per worker and per cloud.
+//! Room for work: jobs at once per kind, transfers at once per worker and per cloud. Work that was begun goes before new
+//! work, and a cloud whose places are taken keeps nobody from the others.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use imagewright_common::backoff::jitter;
 use imagewright_common::job::{CloudName, Kind};
 use imagewright_common::store::upload::{Gate, Permit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,14 +14,32 @@ use tokio::time::timeout;
 
 use crate::options::Concurrency;
 
-/// How long a job waits here for a transfer to end, before it goes back to the queue; less than a delivery is held.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// How long a job waits here for a place at its cloud, and for one of this worker, before it goes back to the queue.
+/// Less than a delivery is held.
+const CLOUD_PATIENCE: Duration = Duration::from_secs(1);
+const WORKER_PATIENCE: Duration = Duration::from_secs(12);
+
+/// For so long after work that was begun found no place at a cloud, the next one is kept for it.
+const KEPT: Duration = Duration::from_secs(8);
+
+/// How long a job without a place stays away, before jitter: the more of them there were in the last minute, the longer.
+const AWAY_MIN: Duration = Duration::from_secs(2);
+const AWAY_MAX: Duration = Duration::from_secs(30);
+const RECENTLY: Duration = Duration::from_secs(60);
 
 pub(crate) struct Room {
     kinds: HashMap<Kind, Arc<Semaphore>>,
     transfers: Arc<Semaphore>,
     cloud_transfers: usize,
-    clouds: Mutex<HashMap<String, Arc<Semaphore>>>,
+    clouds: Mutex<HashMap<String, Cloud>>,
+}
+
+struct Cloud {
+    places: Arc<Semaphore>,
+    /// When work that was begun last found no place.
+    refused: Option<Instant>,
+    /// When new jobs were sent away [`RECENTLY`].
+    sent_away: VecDeque<Instant>,
 }
 
 impl Room {
@@ -38,9 +58,44 @@ impl Room {
         self.kinds.get(&kind).cloned().unwrap_or_else(|| Arc::new(Semaphore::new(1)))
     }
 
-    fn cloud(&self, cloud: &CloudName) -> Arc<Semaphore> {
-        let mut clouds = self.clouds.lock().unwrap_or_else(PoisonError::into_inner);
-        clouds.entry(cloud.to_string()).or_insert_with(|| Arc::new(Semaphore::new(self.cloud_transfers))).clone()
+    /// Whether a new job for `cloud` must stay away for a while, and for how long.
+    pub(crate) fn is_full(&self, cloud: &CloudName) -> Option<Duration> {
+        let mut clouds = self.clouds();
+        let cloud = self.cloud(&mut clouds, cloud);
+        let is_kept = cloud.refused.is_some_and(|at| at.elapsed() < KEPT);
+        (cloud.places.available_permits() == 0 || is_kept).then(|| cloud.send_away(Instant::now()))
+    }
+
+    fn clouds(&self) -> MutexGuard<'_, HashMap<String, Cloud>> {
+        self.clouds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cloud<'a>(&self, clouds: &'a mut HashMap<String, Cloud>, name: &CloudName) -> &'a mut Cloud {
+        clouds.entry(name.to_string()).or_insert_with(|| Cloud {
+            places: Arc::new(Semaphore::new(self.cloud_transfers)),
+            refused: None,
+            sent_away: VecDeque::new(),
+        })
+    }
+
+    fn places(&self, cloud: &CloudName) -> Arc<Semaphore> {
+        self.cloud(&mut self.clouds(), cloud).places.clone()
+    }
+
+    fn was_refused(&self, cloud: &CloudName, refused: bool) {
+        self.cloud(&mut self.clouds(), cloud).refused = refused.then(Instant::now);
+    }
+}
+
+impl Cloud {
+    /// With n jobs away each comes back n times as rarely, so that looking for a place costs the same for any backlog.
+    fn send_away(&mut self, now: Instant) -> Duration {
+        while self.sent_away.front().is_some_and(|at| now.duration_since(*at) > RECENTLY) {
+            self.sent_away.pop_front();
+        }
+        self.sent_away.push_back(now);
+        let others = u32::try_from(self.sent_away.len()).unwrap_or(u32::MAX);
+        jitter((AWAY_MIN + AWAY_MIN / 20 * others).min(AWAY_MAX))
     }
 }
 
@@ -53,11 +108,54 @@ struct Transfer {
 impl Gate for Room {
     /// The cloud's place first: whoever waits for a busy cloud takes no place from the others.
     async fn enter(&self, cloud: &CloudName) -> Option<Permit> {
-        let places = async {
-            let cloud = self.cloud(cloud).acquire_owned().await.ok()?;
-            let worker = self.transfers.clone().acquire_owned().await.ok()?;
-            Some(Transfer { _worker: worker, _cloud: cloud })
+        let Ok(Ok(place)) = timeout(CLOUD_PATIENCE, self.places(cloud).acquire_owned()).await else {
+            self.was_refused(cloud, true);
+            return None;
         };
-        timeout(PATIENCE, places).await.ok().flatten().map(|transfer| Box::new(transfer) as Permit)
+        self.was_refused(cloud, false);
+        let worker = timeout(WORKER_PATIENCE, self.transfers.clone().acquire_owned()).await.ok()?.ok()?;
+        Some(Box::new(Transfer { _worker: worker, _cloud: place }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(cloud_transfers: u16) -> Room {
+        Room::new(&"upload=3".parse().unwrap(), cloud_transfers)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_cloud_turns_new_jobs_away_and_no_other_cloud_does() {
+        let (room, full, free) = (room(1), "full".parse().unwrap(), "free".parse().unwrap());
+        assert_eq!(room.is_full(&full), None);
+        let permit = room.enter(&full).await;
+        assert!(permit.is_some());
+        assert!(room.is_full(&full).is_some());
+        assert_eq!(room.is_full(&free), None);
+        drop(permit);
+        assert_eq!(room.is_full(&full), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_comes_free_is_kept_for_work_that_was_begun() {
+        let (room, cloud) = (room(1), "cloud".parse().unwrap());
+        let permit = room.enter(&cloud).await;
+        assert!(room.enter(&cloud).await.is_none());
+        drop(permit);
+        assert!(room.is_full(&cloud).is_some());
+        assert!(room.enter(&cloud).await.is_some());
+        assert_eq!(room.is_full(&cloud), None);
+    }
+
+    #[test]
+    fn the_more_jobs_are_away_the_longer_each_stays() {
+        let now = Instant::now();
+        let mut cloud = Cloud { places: Arc::new(Semaphore::new(1)), refused: None, sent_away: VecDeque::new() };
+        assert!(cloud.send_away(now) <= AWAY_MIN * 3);
+        let last = (0..2000).map(|_| cloud.send_away(now)).last().unwrap();
+        assert!(last >= AWAY_MAX, "{last:?}");
+        assert!(cloud.send_away(now + RECENTLY * 2) <= AWAY_MIN * 3);
     }
 }

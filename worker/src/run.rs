@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imagewright_common::job::Lane;
@@ -13,7 +13,7 @@ use imagewright_common::queue::{self, Address, Backend, Patience, QueueError};
 use imagewright_common::store::{CloudPool, Sources};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{RwLock, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -21,9 +21,13 @@ use crate::drain;
 use crate::handle::Desk;
 use crate::journal::Journal;
 use crate::lanes::Taker;
+use crate::ledger::Ledger;
+use crate::notify::Notifier;
 use crate::options::Options;
+use crate::outside::{AbortOnDrop, Outside};
 use crate::room::Room;
 use crate::steps::Tools;
+use crate::vitals::Opened;
 
 const OK: u8 = 0;
 const USAGE: u8 = 64;
@@ -68,10 +72,20 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let pool = CloudPool::new(Clouds::load().map_err(usage)?);
     let mut signals = Signals::new()?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Fatal(INTERNAL, error.into()))?;
-    let opening = queue::open(&address, &options.namespace, "imagewright-worker", Patience::Endless);
+    let mut outside = Outside::start(&options).await.map_err(usage)?;
+    let (ledger, requests) = Ledger::new();
+    let ledger = Arc::new(ledger);
+    let opening = async {
+        let backend = queue::open(&address, &options.namespace, "imagewright-worker", Patience::Endless).await?;
+        ledger.catch_up(&*backend.log).await?;
+        Ok(backend)
+    };
     let backend = tokio::select! {
         backend = opening => backend.map_err(queue_failure)?,
-        () = signals.next() => return Ok(OK),
+        () = signals.next() => {
+            outside.stopping().await;
+            return Ok(OK);
+        }
     };
     let room = Room::new(&options.concurrency, options.cloud_transfers);
     let tools = Tools {
@@ -87,15 +101,22 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let desk = Desk {
         tools: Arc::new(tools),
         queue: backend.queue.clone(),
-        journal: Journal::new(backend.log.clone()),
+        ledger: ledger.clone(),
+        journal: Journal::new(backend.log.clone(), outside.metrics.clone()),
+        metrics: outside.metrics.clone(),
         alone: RwLock::new(()),
+        detached: Mutex::default(),
         hand_back: handing_back,
     };
     let tasks = TaskTracker::new();
     let taker = Taker { desk: Arc::new(desk), tasks: tasks.clone(), stop: stopping };
     let lanes: Vec<Lane> = options.kinds().into_iter().flat_map(|kind| Lane::of(kind, &options.archs())).collect();
-    let mut takers = take(&taker, &lanes);
-    let _reloading = AbortOnDrop(tokio::spawn(reload_on_hangup(hangups, taker.desk.clone(), options.policy.clone())));
+    let following = AbortOnDrop::spawn(ledger.follow(backend.log.clone()));
+    let heeding = AbortOnDrop::spawn(taker.desk.clone().heed(requests, lanes.clone()));
+    let (mut takers, handles) = take(&taker, &lanes);
+    outside.opened(Opened { backend: backend.clone(), tools: taker.desk.tools.clone(), takers: handles });
+    let reloading = reload_on_hangup(hangups, taker.desk.clone(), options.policy.clone(), outside.notifier.clone());
+    let _reloading = AbortOnDrop::spawn(reloading);
     tracing::info!(queue = %address, namespace = options.namespace, lanes = lanes.len(), "ready");
 
     let code = tokio::select! {
@@ -105,10 +126,13 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     };
     tracing::info!(in_flight = tasks.len(), grace_s = options.grace, "stopping");
     stop.send_replace(true);
+    outside.stopping().await;
     tokio::select! {
         () = finish(&mut takers, &tasks, &hand_back, options.grace()) => {}
         () = signals.next() => tracing::warn!("told twice to stop; leaving at once"),
     }
+    drop((following, heeding));
+    backend.queue.close().await;
     tracing::info!("stopped");
     Ok(code)
 }
@@ -132,32 +156,27 @@ fn address(options: &Options) -> Result<Address, Fatal> {
     }
 }
 
-fn take(taker: &Taker, lanes: &[Lane]) -> JoinSet<Result<(), QueueError>> {
-    let mut takers = JoinSet::new();
+fn take(taker: &Taker, lanes: &[Lane]) -> (JoinSet<Result<(), QueueError>>, Vec<AbortHandle>) {
+    let (mut takers, mut handles) = (JoinSet::new(), Vec::new());
     for lane in lanes {
         let (lane, room) = (*lane, taker.desk.tools.room.of(lane.kind));
-        takers.spawn(taker.clone().persist(move |taker| taker.new_jobs(lane, room.clone())));
-        takers.spawn(taker.clone().persist(move |taker| taker.returning_jobs(lane)));
+        handles.push(takers.spawn(taker.clone().persist(move |taker| taker.new_jobs(lane, room.clone()))));
+        handles.push(takers.spawn(taker.clone().persist(move |taker| taker.returning_jobs(lane))));
     }
-    takers.spawn(taker.clone().persist(Taker::lost_jobs));
-    takers
+    handles.push(takers.spawn(taker.clone().persist(Taker::lost_jobs)));
+    (takers, handles)
 }
 
 /// SIGHUP reads the files again: a rotated password, a new cloud, a changed policy.
-async fn reload_on_hangup(mut hangups: Signal, desk: Arc<Desk>, policy: Option<PathBuf>) {
+async fn reload_on_hangup(mut hangups: Signal, desk: Arc<Desk>, policy: Option<PathBuf>, notifier: Arc<Notifier>) {
     while hangups.recv().await.is_some() {
+        notifier.reloading().await;
         match desk.tools.reload(policy.as_deref()).await {
             Ok(()) => tracing::info!("clouds.yaml and policy read again"),
             Err(error) => tracing::error!("the files are not used, those from before are: {error:#}"),
         }
-    }
-}
-
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+        notifier.reloaded().await;
+        desk.metrics.look_at(None);
     }
 }
 

@@ -12,8 +12,12 @@ use serde_json::Value;
 /// Deliveries lost with their process after which a job runs alone.
 pub(crate) const CRASHES_ALONE: u32 = 3;
 
-/// Deliveries lost, the last of them alone, after which a job is buried.
-pub(crate) const CRASHES_MAX: u32 = 8;
+/// Workers that died while it ran alone, after which a job is buried. What is lost beside others counts for nothing: with
+/// one poison job, or a machine that fails, the innocent are lost as often.
+pub(crate) const CRASHES_ALONE_MAX: u32 = 5;
+
+/// Deliveries lost after which a job is buried that no worker could even begin with: twice what the broker bears.
+pub(crate) const CRASHES_MAX: u32 = 40;
 
 /// Tries for a cloud that no worker so far knows, and the time between them.
 const UNKNOWN_CLOUD_TRIES: u32 = 3;
@@ -63,6 +67,19 @@ pub(crate) struct Failure {
     pub(crate) sort: Sort,
     pub(crate) error: String,
     pub(crate) request_id: Option<String>,
+    /// What was being done.
+    pub(crate) step: Option<&'static str>,
+}
+
+impl Failure {
+    /// A failure that no cloud gave an id to.
+    pub(crate) fn plain(sort: Sort, error: impl Into<String>) -> Failure {
+        Failure { sort, error: error.into(), request_id: None, step: None }
+    }
+
+    fn step(&self) -> Option<String> {
+        self.step.map(str::to_owned)
+    }
 }
 
 /// See [`Failure`].
@@ -126,7 +143,7 @@ pub(crate) fn decide(
 }
 
 fn waiting(counts: &Counts, after: Duration, why: String, now: Timestamp) -> Decision {
-    let say = What::Waiting { until: later(now, after), why, attempt: counts.attempt };
+    let say = What::Waiting { until: later(now, after), why, attempt: counts.attempt, detached: false };
     Decision { say: Some(say), verdict: Verdict::Release { after } }
 }
 
@@ -165,7 +182,8 @@ fn failed(
         return bury(format!("{} (attempt {attempt}, the last)", failure.error), field, failure, attempt, worker);
     }
     let until = later(now, after);
-    let say = What::Retrying { until, error: failure.error.clone(), attempt, request_id: failure.request_id };
+    let (step, error) = (failure.step(), failure.error.clone());
+    let say = What::Retrying { until, error, attempt, step, request_id: failure.request_id };
     Decision { say: Some(say), verdict: Verdict::Retry { after, error: failure.error } }
 }
 
@@ -183,11 +201,11 @@ fn bury(reason: String, field: Option<String>, failure: Failure, attempt: u32, w
         request_id: failure.request_id.clone(),
         worker: Some(worker.to_owned()),
     };
-    let say = What::Failed { error: reason, field, attempt, request_id: failure.request_id };
+    let say = What::Failed { error: reason, field, attempt, step: failure.step(), request_id: failure.request_id };
     Decision { say: Some(say), verdict: Verdict::Bury(burial) }
 }
 
-fn later(now: Timestamp, after: Duration) -> Timestamp {
+pub(crate) fn later(now: Timestamp, after: Duration) -> Timestamp {
     now.saturating_add(after).unwrap_or(Timestamp::MAX)
 }
 
@@ -201,7 +219,8 @@ mod tests {
 
     fn judge(attempt: u32, sort: Sort, hours_left: i64) -> Decision {
         let counts = Counts { attempt, ..Counts::default() };
-        let failure = Failure { sort, error: "it broke".to_owned(), request_id: Some("req-1".to_owned()) };
+        let failure =
+            Failure { sort, error: "it broke".to_owned(), request_id: Some("req-1".to_owned()), step: Some("send") };
         let deadline = now() + jiff::SignedDuration::from_hours(hours_left);
         decide(Kind::Upload, &counts, deadline, Ended::Failed(failure), "w", now())
     }

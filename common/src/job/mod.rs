@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::arch::Arch;
 pub use prune::PruneSpec;
-pub use schema::schema;
+pub use schema::{property_names, schema};
 pub use upload::{BadSource, DiskFormat, ImageRef, Source, UploadSpec, Visibility};
 pub use words::{BadWord, CloudName, ImageName, Keep};
 

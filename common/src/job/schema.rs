@@ -16,11 +16,16 @@ pub fn schema() -> Value {
     schema["$id"] = json!(ID);
     schema["title"] = json!("Imagewright job message, version 1");
     if let Some(properties) = schema.pointer_mut("/$defs/Spec/oneOf/0/properties/properties") {
-        let reserved = format!("^({})", OUR_PREFIXES.join("|"));
-        let refused = json!({ "anyOf": [{ "pattern": reserved }, { "enum": CORE_ATTRIBUTES }] });
-        properties["propertyNames"] = json!({ "minLength": 1, "maxLength": 255, "not": refused });
+        properties["propertyNames"] = property_names();
     }
     schema
+}
+
+/// The JSON Schema of the names that `properties` of an upload may hold.
+pub fn property_names() -> Value {
+    let reserved = format!("^({})", OUR_PREFIXES.join("|"));
+    let refused = json!({ "anyOf": [{ "pattern": reserved }, { "enum": CORE_ATTRIBUTES }] });
+    json!({ "minLength": 1, "maxLength": 255, "not": refused })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use super::words::{CloudName, ImageName, Keep};
@@ -71,12 +72,18 @@ pub struct ImageRef {
 struct LooseSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address")]
     url: Option<Url>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image: Option<ImageRef>,
+}
+
+/// An address may hold a signature, so the error does not quote it, as that of `Url` itself would.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| Url::parse(&text).map_err(|error| D::Error::custom(format!("no address: {error}")))).transpose()
 }
 
 /// What the schema says of a source; never built.

@@ -1,7 +1,7 @@
 //! One logged-in cloud: the token and its renewal, the catalog, and sending with both.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ struct Inner {
     config: CloudConfig,
     clients: Clients,
     login: Mutex<Login>,
+    /// See [`Session::accepted`].
+    accepted: SyncMutex<Option<bool>>,
 }
 
 /// Held locked while logging in, so that many callers make one request for a token.
@@ -60,12 +62,22 @@ impl Session {
     /// Prepares the connection to a cloud: reads the CA file and client certificate, sends nothing.
     pub fn new(config: CloudConfig) -> Result<Session, CloudError> {
         let clients = Clients::new(&config)?;
-        Ok(Session { inner: Arc::new(Inner { config, clients, login: Mutex::default() }) })
+        let (login, accepted) = (Mutex::default(), SyncMutex::default());
+        Ok(Session { inner: Arc::new(Inner { config, clients, login, accepted }) })
     }
 
     /// The cloud's name in `clouds.yaml`.
     pub fn cloud(&self) -> &str {
         &self.inner.config.name
+    }
+
+    /// Whether Keystone accepted our credentials when it last answered; none while it has not.
+    pub fn accepted(&self) -> Option<bool> {
+        *self.inner.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, accepted: bool) {
+        *self.inner.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
     }
 
     /// The id of the project the token is for. Images made with it have this `owner`.
@@ -217,11 +229,15 @@ impl Session {
         }
         match self.authenticate().await {
             Ok(token) => {
+                self.answered(true);
                 let token = Arc::new(token);
                 *login = Login { token: Some(Arc::clone(&token)), refused: None };
                 Ok(token)
             }
             Err(error) => {
+                if error.kind == CloudErrorKind::Credentials {
+                    self.answered(false);
+                }
                 login.refused = Some((Instant::now(), error.clone()));
                 Err(error)
             }

@@ -20,6 +20,10 @@ pub enum Address {
 pub struct AmqpHost {
     /// The whole address, password included, without our own TLS parameters.
     pub uri: String,
+    /// Its name or address, an IPv6 one without brackets.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
     /// What the URL said about TLS; empty for `amqp://`.
     pub tls: Tls,
     /// `host:port/vhost`, safe to show; the vhost as in the URL, `%2F` for the default one.
@@ -147,7 +151,8 @@ fn host(part: &str, scheme: &'static str, position: usize) -> Result<AmqpHost, A
     tls.check(secure).map_err(|reason| AddressError::Tls { position, reason })?;
     let port = url.port().unwrap_or(if secure { 5671 } else { 5672 });
     let label = format!("{name}:{port}{}", url.path());
-    Ok(AmqpHost { uri: url.into(), tls, label })
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(AmqpHost { uri: url.into(), name, port, tls, label })
 }
 
 /// Our parameters out of the query; what else is there stays.
@@ -195,9 +200,17 @@ impl fmt::Display for Address {
     }
 }
 
+impl AmqpHost {
+    /// Whether it is reached by TLS.
+    #[must_use]
+    pub fn secure(&self) -> bool {
+        self.uri.starts_with(SECURE)
+    }
+}
+
 impl fmt::Display for AmqpHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.uri.starts_with(SECURE) { SECURE } else { PLAIN };
+        let scheme = if self.secure() { SECURE } else { PLAIN };
         write!(f, "{scheme}{}", self.label)
     }
 }
@@ -241,6 +254,7 @@ mod tests {
             assert_eq!(hosts(value)[0].uri, "amqp://h/%2F");
         }
         assert_eq!(hosts("amqp://[::1]:99/")[0].label, "[::1]:99/%2F");
+        assert_eq!(hosts("amqp://[::1]:99/")[0].name, "::1");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::event::Event;
 use crate::job::Lane;
@@ -30,6 +31,8 @@ pub struct Backend {
     pub log: Arc<dyn Log>,
     /// What an operator looks at.
     pub desk: Arc<dyn Desk>,
+    /// Whether jobs can be taken at present, as far as those who take them have noticed; changes as that does.
+    pub up: watch::Receiver<bool>,
 }
 
 /// How an open queue behaves when its server is away.
@@ -71,6 +74,9 @@ pub trait Queue: Send + Sync {
 
     /// Take jobs from one place; at most `in_flight` of them are unsettled at any time.
     async fn consume(&self, from: Tap, in_flight: u16) -> Result<Box<dyn Consumer>, QueueError>;
+
+    /// Say goodbye to a server, at the end of the process. What is in hand comes back, counted as a crash.
+    async fn close(&self) {}
 }
 
 /// Where a consumer takes from.
@@ -111,8 +117,11 @@ pub struct Delivery {
 pub struct Counts {
     /// Failed attempts so far.
     pub attempt: u32,
-    /// Times it was taken and never settled: its process died, or the connection did.
+    /// Times it was taken and never settled: its process died, or the connection did. Innocent jobs have such losses too,
+    /// wherever they were in hand beside others.
     pub crashes: u32,
+    /// It was put back while its step went on elsewhere; the log tells how that ended.
+    pub detached: bool,
     /// When it was first seen by this queue.
     pub first_at: Option<Timestamp>,
     /// Why it was last put back, for the report if it is buried.
@@ -142,6 +151,16 @@ pub enum Verdict {
     Release {
         /// Not before.
         after: Duration,
+    },
+    /// Not begun: stays where it was found, behind the others there, not before `after`; counts as nothing.
+    Defer {
+        /// Not before.
+        after: Duration,
+    },
+    /// Found where it does not belong: to where it does, at once; counts as nothing.
+    Move {
+        /// Where it belongs.
+        to: Tap,
     },
     /// To the dead, for a human.
     Bury(Burial),
@@ -199,6 +218,8 @@ pub trait Log: Send + Sync {
 pub enum Until {
     /// To what is the end of the log now.
     Now,
+    /// For ever.
+    Ever,
     /// For ever, progress included.
     Forever,
 }
@@ -218,6 +239,31 @@ pub trait Desk: Send + Sync {
 
     /// The dead, oldest first. Looking changes nothing.
     async fn dead(&self) -> Result<Vec<Dead>, QueueError>;
+
+    /// Decide what becomes of each of the dead; those not kept, oldest first. A job to be requeued is on its lane before
+    /// it leaves the dead: whoever is interrupted leaves it on both, never on neither.
+    async fn judge_dead(&self, judge: Judge) -> Result<Vec<Dead>, QueueError>;
+}
+
+/// Decides about one of the dead.
+pub type Judge = Box<dyn Fn(&Dead) -> Fate + Send + Sync>;
+
+/// What becomes of a buried job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Keep,
+    /// It goes back to its lane as a new job, its counts afresh.
+    Requeue {
+        /// Where to.
+        lane: Lane,
+        /// Its id.
+        id: String,
+        /// Its message from now on.
+        payload: Vec<u8>,
+    },
+    /// It is removed for good.
+    Discard,
 }
 
 /// One queue and what lies in it.

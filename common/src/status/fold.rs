@@ -35,6 +35,7 @@ struct Job {
     attempts: u32,
     error: Option<Box<str>>,
     waits_for: Option<Box<str>>,
+    cancel_requested: bool,
     result: Option<Box<Value>>,
     transfer: Option<Transfer>,
 }
@@ -162,6 +163,8 @@ impl Fold {
             parent: job.parent.as_ref().and_then(id),
             children: job.children.iter().filter_map(id).collect(),
             waits_for: job.waits_for.as_deref().map(str::to_owned),
+            cancel_requested: job.cancel_requested && !job.state.is_terminal(),
+            run: job.run,
             transfer: job.transfer,
         }
     }
@@ -178,6 +181,8 @@ impl Job {
         match event.run.cmp(&self.run) {
             Ordering::Less => return,
             Ordering::Equal => {}
+            // A request is no proof that there is such a run.
+            Ordering::Greater if matches!(event.what, What::CancelRequested) => return,
             Ordering::Greater => self.reopen(event.run),
         }
         let seen = self.seen.unwrap_or(Seen { first: event.at, last: event.at });
@@ -196,6 +201,7 @@ impl Job {
         self.attempts = 0;
         self.error = None;
         self.waits_for = None;
+        self.cancel_requested = false;
         self.result = None;
         self.transfer = None;
     }
@@ -208,7 +214,7 @@ impl Job {
                     self.state = State::Queued;
                 }
             }
-            What::Started { attempt } => {
+            What::Started { attempt, .. } => {
                 self.state = State::Running;
                 self.waits_for = None;
                 self.attempts = self.attempts.max(attempt.saturating_add(1));
@@ -231,7 +237,7 @@ impl Job {
                 self.error = None;
                 self.result = Some(Box::new(result.clone()));
             }
-            What::Failed { error, field, attempt, request_id } => {
+            What::Failed { error, field, attempt, request_id, .. } => {
                 self.end(State::Failed);
                 self.error = Some(told(error, field.as_deref(), request_id.as_deref()));
                 self.attempts = self.attempts.max(*attempt);
@@ -240,6 +246,7 @@ impl Job {
                 self.end(State::Cancelled);
                 self.error = None;
             }
+            What::CancelRequested => self.cancel_requested = true,
             What::Warning { .. } | What::Progress { .. } => {}
         }
     }

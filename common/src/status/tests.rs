@@ -28,11 +28,17 @@ fn event(second: i64, id: &str, run: u32, what: What) -> Event {
 }
 
 fn started(attempt: u32) -> What {
-    What::Started { attempt }
+    What::Started { attempt, alone: false }
 }
 
 fn retrying(attempt: u32) -> What {
-    What::Retrying { until: at(60), error: "timed out".to_owned(), attempt, request_id: Some("req-1".to_owned()) }
+    What::Retrying {
+        until: at(60),
+        error: "timed out".to_owned(),
+        attempt,
+        step: None,
+        request_id: Some("req-1".to_owned()),
+    }
 }
 
 fn succeeded(image: u32) -> What {
@@ -40,7 +46,13 @@ fn succeeded(image: u32) -> What {
 }
 
 fn failed(error: &str) -> What {
-    What::Failed { error: error.to_owned(), field: Some("spec.keep".to_owned()), attempt: 1, request_id: None }
+    What::Failed {
+        error: error.to_owned(),
+        field: Some("spec.keep".to_owned()),
+        attempt: 1,
+        step: None,
+        request_id: None,
+    }
 }
 
 fn fold(events: &[Event]) -> Fold {
@@ -71,7 +83,7 @@ fn a_job_the_log_does_not_know_is_unknown() {
 fn a_job_walks_through_its_states() {
     assert_eq!(history([What::Queued]).state, State::Queued);
     assert_eq!(history([What::Queued, started(0)]).state, State::Running);
-    let waiting = What::Waiting { until: at(9), why: "quota is full".to_owned(), attempt: 0 };
+    let waiting = What::Waiting { until: at(9), why: "quota is full".to_owned(), attempt: 0, detached: false };
     let status = history([What::Queued, started(0), waiting]);
     assert_eq!(
         (status.state, status.waits_for.as_deref(), status.error),

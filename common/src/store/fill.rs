@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::StoreError;
+use super::takeover::create_next;
 use super::transfer::{self, Sent};
 use super::upload::{Permit, Step, Upload, wait};
 use super::verify::{self, Expected};
+use super::{StoreError, images_of_job};
 use crate::backoff::jitter;
 use crate::job::DiskFormat;
 use crate::openstack::{CloudErrorKind, Glance, Image, ImageStatus, NewImage, Observed};
@@ -22,6 +23,7 @@ impl Upload<'_> {
         let Some(id) = self.ids().get(number) else { return Ok(Step::Gone) };
         let length = opened.length;
         tracing::info!(image.id = %id, bytes = length, format = %opened.format, "sending");
+        self.observer.enter("send");
         let sent = transfer::send(glance, id, opened, &self.observer).await;
         drop(permit);
         let sent = match sent? {
@@ -48,6 +50,7 @@ impl Upload<'_> {
         image: Image,
         expected: Option<Expected>,
     ) -> Result<Step, StoreError> {
+        self.observer.enter("verify");
         match image.status {
             ImageStatus::Active => {}
             ImageStatus::Deactivated => {
@@ -78,7 +81,7 @@ impl Upload<'_> {
             return Err(StoreError::Transient(difference));
         }
         let stamped = verify::stamp(glance, &image).await?;
-        let Observed { value: images, server_time } = self.images_of_job(glance).await?;
+        let Observed { value: images, server_time } = images_of_job(glance, self.stamp.job).await?;
         self.finish(glance, stamped, images, server_time).await
     }
 
@@ -93,13 +96,9 @@ impl Upload<'_> {
 
     /// A stored image that is wrong can only be replaced by its successor.
     async fn replace(&self, glance: &Glance, number: u8, image: &Image) -> Result<(), StoreError> {
-        if let Some(id) = self.ids().get(number + 1) {
-            let format = image.disk_format.clone().unwrap_or_default();
-            match glance.create(&NewImage { disk_format: format, ..self.new_image(id, DiskFormat::Raw) }).await {
-                Err(error) if error.kind != CloudErrorKind::Conflict => return Err(error.into()),
-                _ => {}
-            }
-        }
+        let format = image.disk_format.clone().unwrap_or_default();
+        let new = |id| NewImage { disk_format: format.clone(), ..self.new_image(id, DiskFormat::Raw) };
+        create_next(glance, self.ids().after(Some(number)), new).await?;
         glance.delete(&image.id).await?;
         Ok(())
     }

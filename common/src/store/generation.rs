@@ -16,6 +16,10 @@ pub const BEAT_LOST: SignedDuration = SignedDuration::from_secs(45);
 /// A created image that nobody began to fill for this long is free to take.
 pub const CREATE_LOST: SignedDuration = SignedDuration::from_secs(10);
 
+/// Who has to decide between two attempts touches the newer one first. Once that was not touched for this long, whatever
+/// was decided about the older one has happened.
+pub const DECIDED: SignedDuration = SignedDuration::from_secs(60);
+
 /// The ids of one run of a job on one cloud, by generation.
 #[derive(Clone, Debug)]
 pub struct Ids([Uuid; LAST as usize + 1]);
@@ -38,6 +42,11 @@ impl Ids {
     /// The id of a generation; none beyond the last.
     pub fn get(&self, number: u8) -> Option<Uuid> {
         self.0.get(usize::from(number)).copied()
+    }
+
+    /// The generations after `number`, or all of them, with their ids in order.
+    pub fn after(&self, number: Option<u8>) -> impl Iterator<Item = (u8, Uuid)> + use<> {
+        (0..=LAST).zip(self.0).skip(number.map_or(0, |number| usize::from(number) + 1))
     }
 
     /// The images among `images` that are ours, lowest generation first.
@@ -68,9 +77,14 @@ pub enum Sight {
     Abandoned,
 }
 
+/// How long nobody touched an image, by the cloud's own clock.
+pub fn untouched(image: &Image, server_time: Timestamp) -> SignedDuration {
+    server_time.duration_since(image.updated_at)
+}
+
 /// Look at an image by the cloud's own clock.
 pub fn sight(image: &Image, server_time: Timestamp) -> Sight {
-    let untouched = server_time.duration_since(image.updated_at);
+    let untouched = untouched(image, server_time);
     match image.status {
         ImageStatus::Active | ImageStatus::Deactivated => Sight::Active,
         ImageStatus::Queued if untouched < CREATE_LOST => Sight::Busy,

@@ -6,24 +6,30 @@
 mod fill;
 pub mod generation;
 mod library;
+pub mod newest;
+mod observer;
 pub mod retention;
 pub mod revision;
 mod sources;
 pub mod stamp;
+mod takeover;
 mod transfer;
 pub mod upload;
 mod verify;
+pub mod withdraw;
 
 use std::collections::HashMap;
 
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use crate::job::CloudName;
-use crate::openstack::{CloudError, Clouds, ConfigError, Glance, Session};
+use crate::openstack::{CloudError, Clouds, ConfigError, Glance, Image, ImageQuery, Observed, Session};
 use crate::source::SourceError;
 pub use library::{get_latest_build_id, upload_image};
+pub use observer::Observer;
 pub use sources::{Sources, SourcesError};
-pub use transfer::Observer;
+
 pub use upload::{Done, Step, Upload};
 
 /// The clouds of clouds.yaml, each opened once per process.
@@ -62,10 +68,25 @@ impl CloudPool {
         Ok(glance)
     }
 
+    /// The clouds that were opened, and whether Keystone accepted our credentials when it last answered.
+    pub async fn logins(&self) -> Vec<(String, Option<bool>)> {
+        let pool = self.state.lock().await;
+        pool.open.iter().map(|(cloud, glance)| (cloud.clone(), glance.session().accepted())).collect()
+    }
+
     /// The names of the configured clouds, sorted.
     pub async fn names(&self) -> Vec<String> {
         self.state.lock().await.clouds.names()
     }
+}
+
+/// Every image that truly is one of this job's.
+async fn images_of_job(glance: &Glance, job: Uuid) -> Result<Observed<Vec<Image>>, StoreError> {
+    let owner = glance.session().project_id().await?;
+    let property = vec![(stamp::JOB.to_owned(), job.to_string())];
+    let mut seen = glance.list(&ImageQuery { owner: Some(owner), property, ..ImageQuery::default() }).await?;
+    seen.value.retain(stamp::is_true);
+    Ok(seen)
 }
 
 /// Why something could not be done with an image, sorted by who can help.

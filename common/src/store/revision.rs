@@ -38,6 +38,12 @@ pub fn order(image: &Image) -> (Timestamp, String, String) {
     (stamp::asked_at(image).unwrap_or(image.created_at), job, image.id.clone())
 }
 
+/// The newest of `images`, given newest first, that is active, truly ours and verified, for one architecture. What
+/// others made under the name is no witness that what was wanted is there.
+pub fn newest_verified(images: &[Image], arch: Arch) -> Option<&Image> {
+    images.iter().find(|image| stamp::is_verified(image) && stamp::arch(image) == Some(arch))
+}
+
 /// What counts apart: the architecture, by our stamp or by Glance's property. None for images without either.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Series {

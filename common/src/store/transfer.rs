@@ -2,7 +2,6 @@
 //! stalls is given up, however long it may take otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -10,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use uuid::Uuid;
 
-use super::{StoreError, stamp};
+use super::{Observer, StoreError, stamp};
 use crate::openstack::{CloudError, CloudErrorKind, Glance};
 use crate::source::{Digests, Opened};
 
@@ -22,20 +21,6 @@ const STALL: Duration = Duration::from_secs(60);
 
 /// How long the cloud may take to store what it has received in full.
 const STORE_TIME: Duration = Duration::from_secs(900);
-
-/// How far a transfer has come; shared with whoever reports it.
-#[derive(Debug, Default)]
-pub struct Observer {
-    sent: AtomicU64,
-    total: AtomicU64,
-}
-
-impl Observer {
-    /// Bytes sent, and bytes in all; zero of zero before the stream begins.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
-    }
-}
 
 /// How a transfer ended, where it did not fail.
 pub(super) enum Sent {
@@ -56,12 +41,11 @@ pub(super) async fn send(
 ) -> Result<Sent, StoreError> {
     let length = opened.length;
     let (stream, ticket) = opened.into_stream();
-    observer.sent.store(0, Ordering::Relaxed);
-    observer.total.store(length, Ordering::Relaxed);
+    observer.begin_transfer(length);
     let counter = observer.clone();
     let counted = stream.inspect(move |chunk| {
         if let Ok(bytes) = chunk {
-            counter.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            counter.add_sent(bytes.len() as u64);
         }
     });
     let id = id.to_string();

@@ -2,25 +2,20 @@
 //! the cloud where things stand, does the one thing that follows, and says what comes next.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::generation::{Generation, Ids, LAST, Sight, sight};
+use super::generation::{DECIDED, Generation, Ids, Sight, sight, untouched};
 use super::sources::{IMAGE_FIELD, Sources};
 use super::stamp::{self, Stamp};
-use super::transfer::Observer;
-use super::{CloudPool, StoreError, revision};
+use super::{CloudPool, Observer, StoreError, images_of_job, revision, withdraw};
 use crate::backoff::jitter;
 use crate::job::{CloudName, DiskFormat, Source, UploadSpec};
-use crate::openstack::{CloudErrorKind, Glance, Image, ImageQuery, ImageStatus, NewImage, Observed};
+use crate::openstack::{CloudErrorKind, Glance, Image, ImageStatus, NewImage, Observed};
 use crate::source::Opened;
-
-/// Longest time between creating a successor and deleting what it replaces. A worker that was asleep in between no
-/// longer knows what it deletes.
-const TAKE_OVER_TIME: Duration = Duration::from_secs(8);
 
 /// How long to leave somebody else's transfer alone before looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -81,6 +76,17 @@ pub enum Step {
     Gone,
 }
 
+/// What a look from outside tells of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Somebody is at it.
+    GoesOn,
+    /// Nobody is: it ended, or whoever had it is gone.
+    Over,
+    /// There is nothing to look at.
+    Unknown,
+}
+
 /// An upload that ended well.
 #[derive(Debug)]
 pub struct Done {
@@ -100,13 +106,31 @@ impl Upload<'_> {
     /// # Errors
     /// [`StoreError`], sorted by what to do next.
     pub async fn advance(&self) -> Result<Step, StoreError> {
+        self.observer.enter("look");
+        let step = self.next_thing().await;
+        self.observer.leave();
+        step
+    }
+
+    async fn next_thing(&self) -> Result<Step, StoreError> {
         let glance = self.pool.glance(&self.spec.cloud).await?;
-        let Observed { value: images, server_time } = self.images_of_job(&glance).await?;
+        let Observed { value: images, server_time } = images_of_job(&glance, self.stamp.job).await?;
         if let Some(done) = images.iter().find(|image| stamp::is_verified(image)) {
             return self.finish(&glance, done.clone(), images.clone(), server_time).await;
         }
         let live = self.ids().live(images);
         if live.is_empty() { self.begin(&glance).await } else { self.go_on(&glance, live, server_time).await }
+    }
+
+    /// Whether somebody sends the image right now, by what the cloud shows.
+    ///
+    /// # Errors
+    /// The cloud cannot be asked.
+    pub async fn look(&self) -> Result<Look, StoreError> {
+        let glance = self.pool.glance(&self.spec.cloud).await?;
+        let Observed { value: images, server_time } = images_of_job(&glance, self.stamp.job).await?;
+        let is_busy = |current: &Generation| sight(&current.image, server_time) == Sight::Busy;
+        Ok(if self.ids().live(images).last().is_some_and(is_busy) { Look::GoesOn } else { Look::Over })
     }
 
     /// Remove what this run has begun and not finished; nothing that is verified.
@@ -115,29 +139,19 @@ impl Upload<'_> {
     /// The first deletion or listing that fails.
     pub async fn abandon(&self) -> Result<(), StoreError> {
         let glance = self.pool.glance(&self.spec.cloud).await?;
-        let images = self.images_of_job(&glance).await?.value;
-        for Generation { image, .. } in self.ids().live(images) {
-            if !stamp::is_verified(&image) && image.status != ImageStatus::Deactivated {
-                glance.delete(&image.id).await?;
-            }
+        let images = images_of_job(&glance, self.stamp.job).await?.value;
+        if self.ids().live(images).is_empty() {
+            return Ok(());
         }
-        Ok(())
+        withdraw::give_up(&glance, &self.stamp, &self.spec.name, &self.spec.cloud, self.run).await
     }
 
     pub(super) fn ids(&self) -> Ids {
         Ids::new(self.stamp.job, &self.spec.cloud, self.run)
     }
 
-    pub(super) async fn images_of_job(&self, glance: &Glance) -> Result<Observed<Vec<Image>>, StoreError> {
-        let owner = glance.session().project_id().await?;
-        let property = vec![(stamp::JOB.to_owned(), self.stamp.job.to_string())];
-        let mut seen = glance.list(&ImageQuery { owner: Some(owner), property, ..ImageQuery::default() }).await?;
-        seen.value.retain(stamp::is_true);
-        Ok(seen)
-    }
-
-    /// The job is done once no later attempt lives. Whoever made one a moment ago may still be about to delete this
-    /// image, on what it saw before; it is given time to look. One whose maker is gone is removed.
+    /// The job is done once no later attempt lives. Whoever touched one a moment ago may have a deletion of this image
+    /// under way, on what it saw before; it is given time. One whose maker is gone is removed.
     pub(super) async fn finish(
         &self,
         glance: &Glance,
@@ -149,6 +163,9 @@ impl Upload<'_> {
         let place = live.iter().position(|generation| generation.image.id == image.id);
         for later in live.iter().skip(place.map_or(live.len(), |place| place + 1)) {
             match sight(&later.image, server_time) {
+                Sight::Free if untouched(&later.image, server_time) < DECIDED => {
+                    return Ok(wait(jitter(Duration::from_secs(3)), "a later attempt may still be under way"));
+                }
                 Sight::Busy => return Ok(wait(jitter(Duration::from_secs(3)), "a later attempt is being withdrawn")),
                 Sight::Active if stamp::is_verified(&later.image) => {}
                 Sight::Active | Sight::Free | Sight::Abandoned => drop(glance.delete(&later.image.id).await?),
@@ -168,6 +185,7 @@ impl Upload<'_> {
         };
         let ids = self.ids();
         let Some(id) = ids.get(0) else { return Ok(Step::Gone) };
+        self.observer.enter("create");
         match glance.create(&self.new_image(id, opened.format)).await {
             Ok(_) => self.fill(glance, 0, opened, permit).await,
             Err(error) if error.kind == CloudErrorKind::Conflict => match glance.get(&id.to_string()).await {
@@ -189,7 +207,7 @@ impl Upload<'_> {
             return Ok(wait(after, "another worker sends the image"));
         }
         for older in live {
-            if let Some(step) = self.settle_older(glance, &older, &current).await? {
+            if let Some(step) = self.settle_found(glance, &older, &current).await? {
                 return Ok(step);
             }
         }
@@ -208,58 +226,6 @@ impl Upload<'_> {
         }
     }
 
-    /// The order is what makes a take-over safe: only one can create the successor; an older attempt that became active
-    /// meanwhile wins; the successor is filled only after the older one is gone.
-    async fn take_over(&self, glance: &Glance, stale: Generation, permit: Permit) -> Result<Step, StoreError> {
-        let next = stale.number + 1;
-        let Some(id) = self.ids().get(next) else {
-            let reason = format!("{} attempts were begun on this cloud and none ended", u32::from(LAST) + 1);
-            return Err(StoreError::Rejected { field: "spec.cloud", reason });
-        };
-        let opened = self.open_source().await?;
-        tracing::warn!(image.id = stale.image.id, generation = next, "taking over an upload whose worker is gone");
-        let begun = Instant::now();
-        let successor = match glance.create(&self.new_image(id, opened.format)).await {
-            Ok(image) => Generation { number: next, image },
-            Err(error) if error.kind == CloudErrorKind::Conflict => {
-                return Ok(wait(jitter(Duration::from_secs(3)), "another worker is taking over"));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(step) = self.settle_older(glance, &stale, &successor).await? {
-            return Ok(step);
-        }
-        if begun.elapsed() > TAKE_OVER_TIME {
-            return Ok(wait(jitter(Duration::from_secs(3)), "took too long over taking over"));
-        }
-        self.fill(glance, next, opened, permit).await
-    }
-
-    /// Two live attempts: the older one wins if it became active, else it goes.
-    async fn settle_older(
-        &self,
-        glance: &Glance,
-        older: &Generation,
-        newer: &Generation,
-    ) -> Result<Option<Step>, StoreError> {
-        let asked = Instant::now();
-        match glance.get(&older.image.id).await {
-            Ok(seen) if seen.value.status == ImageStatus::Active => {
-                glance.delete(&newer.image.id).await?;
-                self.verify(glance, older.number, seen.value, None).await.map(Some)
-            }
-            Ok(_) if asked.elapsed() > TAKE_OVER_TIME => {
-                Ok(Some(wait(jitter(Duration::from_secs(1)), "the cloud is slow")))
-            }
-            Ok(_) => {
-                glance.delete(&older.image.id).await?;
-                Ok(None)
-            }
-            Err(error) if error.kind == CloudErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     pub(super) fn new_image(&self, id: Uuid, format: DiskFormat) -> NewImage {
         let mut properties = self.spec.properties.clone();
         properties.extend(self.stamp.properties(id));
@@ -275,6 +241,7 @@ impl Upload<'_> {
     }
 
     pub(super) async fn open_source(&self) -> Result<Opened, StoreError> {
+        self.observer.enter("open source");
         let declared = self.spec.disk_format;
         match &self.spec.source {
             Source::File(path) => self.sources.file(path, declared).await,

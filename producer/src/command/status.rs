@@ -1,10 +1,8 @@
 //! `imagewright status`
 
 use clap::Args;
-use imagewright_common::job::id_time;
-use imagewright_common::status::{Fold, JobStatus, State};
-use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
+use imagewright_common::status::{Fold, JobStatus, State, canonical};
+use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -12,9 +10,6 @@ use crate::history;
 use crate::report::{self, Table};
 use crate::time::{self, Since};
 use crate::watch::tree;
-
-/// Clocks differ a little: begin to read this long before a job was enqueued.
-const SLACK: SignedDuration = SignedDuration::from_mins(1);
 
 /// Show where jobs stand: those named, or all that said anything lately.
 ///
@@ -60,21 +55,10 @@ pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Fai
     Err(Failure { exit: Exit::UnknownJob, text })
 }
 
-/// UUIDs have several spellings; the log has one.
-fn canonical(id: &str) -> String {
-    Uuid::parse_str(id).map_or_else(|_| id.to_owned(), |id| id.to_string())
-}
-
 /// Where to begin reading: at the oldest of what is asked for.
 fn begin(ids: &[String], since: Since, now: Timestamp) -> Timestamp {
     let otherwise = since.from(now);
-    ids.iter()
-        .map(|id| {
-            let told = Uuid::parse_str(id).ok().and_then(id_time).filter(|at| *at <= now);
-            told.and_then(|at| at.checked_sub(SLACK).ok()).unwrap_or(otherwise)
-        })
-        .min()
-        .unwrap_or(otherwise)
+    ids.iter().map(|id| history::begin_of(id, now).unwrap_or(otherwise)).min().unwrap_or(otherwise)
 }
 
 fn rows(fold: &Fold, ids: &[String], with_tree: bool) -> Vec<(usize, JobStatus)> {
@@ -101,7 +85,7 @@ fn table(rows: &[(usize, JobStatus)]) -> Table {
             report::word(job.name.as_deref()),
             report::word(job.arch.as_deref()),
             report::word(job.cloud.as_deref()),
-            job.state.to_string(),
+            if job.cancel_requested { format!("{}, to be cancelled", job.state) } else { job.state.to_string() },
             job.attempts.to_string(),
             report::time(job.updated_at),
         ];
@@ -119,6 +103,8 @@ fn table(rows: &[(usize, JobStatus)]) -> Table {
 mod tests {
     use super::*;
     use imagewright_common::event::{Event, What};
+    use imagewright_common::job::id_time;
+    use jiff::SignedDuration;
 
     const ROOT: &str = "0199a0c2-7c1e-7aaa-8bbb-3f2f6a1d9c55";
     const CHILD: &str = "5199a0c2-7c1e-5aaa-8bbb-3f2f6a1d9c55";
@@ -139,7 +125,8 @@ mod tests {
     }
 
     fn fold() -> Fold {
-        let failed = What::Failed { error: "no such file".to_owned(), field: None, attempt: 1, request_id: None };
+        let failed =
+            What::Failed { error: "no such file".to_owned(), field: None, attempt: 1, step: None, request_id: None };
         let mut fold = Fold::default();
         fold.apply(&event(CHILD, Some(ROOT), failed));
         fold.apply(&event(ROOT, None, What::Queued));
@@ -173,9 +160,9 @@ mod tests {
         let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         let since = Since::Ago(SignedDuration::from_hours(1));
         let told = id_time(ROOT.parse().unwrap()).unwrap();
-        assert_eq!(begin(&[ROOT.to_owned()], since, now), told - SLACK);
+        assert_eq!(begin(&[ROOT.to_owned()], since, now), told - SignedDuration::from_mins(1));
         assert_eq!(begin(&[CHILD.to_owned()], since, now).to_string(), "2026-11-23T09:00:00Z");
-        assert_eq!(begin(&[CHILD.to_owned(), ROOT.to_owned()], since, now), told - SLACK);
+        assert_eq!(begin(&[CHILD.to_owned(), ROOT.to_owned()], since, now), told - SignedDuration::from_mins(1));
         assert_eq!(begin(&[], since, now).to_string(), "2026-11-23T09:00:00Z");
         assert_eq!(canonical(&ROOT.to_uppercase()), ROOT);
     }

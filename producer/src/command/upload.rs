@@ -118,13 +118,19 @@ impl Options {
 fn web(url: &str, sha256: &str) -> Result<Source, Failure> {
     let wrong = |reason: String| Failure::usage(format!("spec.source.url: {reason}"));
     let url = Url::parse(url).map_err(|error| wrong(format!("--url is no address: {error}")))?;
+    fetchable(&url).map_err(|reason| wrong(format!("--url {reason}")))?;
+    Source::url(url, sha256).map_err(|error| Failure::usage(format!("spec.source.sha256: {error}")))
+}
+
+/// Whether workers would fetch from an address, as far as it can be told without them.
+pub(crate) fn fetchable(url: &Url) -> Result<(), String> {
     if url.scheme() != "https" {
-        return Err(wrong(format!("--url begins with {}: workers fetch https only", url.scheme())));
+        return Err(format!("begins with {}: workers fetch https only", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("--url holds a user or password, which no message may".to_owned()));
+        return Err("holds a user or password, which no message may".to_owned());
     }
-    Source::url(url, sha256).map_err(|error| Failure::usage(format!("spec.source.sha256: {error}")))
+    Ok(())
 }
 
 fn image(from: &str) -> Result<Source, Failure> {

@@ -24,7 +24,7 @@ fn event(id: Uuid, parent: Option<Uuid>, kind: &str, what: What) -> Event {
 }
 
 fn failed() -> What {
-    What::Failed { error: "no".to_owned(), field: None, attempt: 3, request_id: None }
+    What::Failed { error: "no".to_owned(), field: None, attempt: 3, step: None, request_id: None }
 }
 
 fn uploaded(children: &[Uuid]) -> What {
@@ -87,7 +87,7 @@ fn a_failed_job_is_a_failure_and_so_is_a_prune_that_was_asked_for() {
 fn what_is_said_twice_is_news_once() {
     let mut watch = Watch::new(vec![ROOT.to_string()]);
     let mut take = |what| watch.take(&event(ROOT, None, "upload", what)).is_some();
-    assert!(take(What::Started { attempt: 0 }));
+    assert!(take(What::Started { attempt: 0, alone: false }));
     assert!(!take(What::Queued), "said late");
     assert!(take(What::Progress { bytes: 1, total: 2, rate: 1 }));
     assert!(take(uploaded(&[])));
@@ -102,12 +102,12 @@ fn a_line_says_what_matters() {
         watch(&events).jobs().remove(0)
     };
     assert_eq!(label(&job(&[What::Queued])), format!("upload noble amd64 on edge-1 ({ROOT})"));
-    assert_eq!(standing(&job(&[What::Started { attempt: 1 }])), "running, attempt 2");
+    assert_eq!(standing(&job(&[What::Started { attempt: 1, alone: false }])), "running, attempt 2");
     let until = Timestamp::UNIX_EPOCH;
-    let retrying = What::Retrying { until, error: "reset".to_owned(), attempt: 1, request_id: None };
+    let retrying = What::Retrying { until, error: "reset".to_owned(), attempt: 1, step: None, request_id: None };
     assert_eq!(standing(&job(&[retrying])), "waiting to try again after: reset");
     assert_eq!(
-        standing(&job(&[What::Waiting { until, why: "quota is full".to_owned(), attempt: 0 }])),
+        standing(&job(&[What::Waiting { until, why: "quota is full".to_owned(), attempt: 0, detached: false }])),
         "waiting: quota is full"
     );
     assert_eq!(standing(&job(&[uploaded(&[])])), "succeeded, image i-1");

@@ -11,32 +11,30 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Cloud(error) => cloud(error),
             StoreError::Config(error @ ConfigError::UnknownCloud { .. }) => {
-                plain(Sort::UnknownCloud { field: "spec.cloud" }, format!("spec.cloud: {error}"))
+                Failure::plain(Sort::UnknownCloud { field: "spec.cloud" }, format!("spec.cloud: {error}"))
             }
-            StoreError::Config(error) => plain(Sort::Transient { after: None }, error.to_string()),
+            StoreError::Config(error) => Failure::plain(Sort::Transient { after: None }, error.to_string()),
             StoreError::SourceCloud(error @ ConfigError::UnknownCloud { .. }) => {
                 let field = "spec.source.image.cloud";
-                plain(Sort::UnknownCloud { field }, format!("{field}: {error}"))
+                Failure::plain(Sort::UnknownCloud { field }, format!("{field}: {error}"))
             }
-            StoreError::SourceCloud(error) => plain(Sort::Transient { after: None }, error.to_string()),
+            StoreError::SourceCloud(error) => Failure::plain(Sort::Transient { after: None }, error.to_string()),
             StoreError::Source(SourceError::Refused { field, reason }) => {
                 let error = format!("{field}: {reason}");
-                plain(Sort::Rejected { field: Some(field) }, error)
+                Failure::plain(Sort::Rejected { field: Some(field) }, error)
             }
             StoreError::Source(SourceError::Transient { reason, retry_after }) => {
-                plain(Sort::Transient { after: retry_after }, reason)
+                Failure::plain(Sort::Transient { after: retry_after }, reason)
             }
-            StoreError::Source(SourceError::Changed { reason }) => plain(Sort::Transient { after: None }, reason),
+            StoreError::Source(SourceError::Changed { reason }) => {
+                Failure::plain(Sort::Transient { after: None }, reason)
+            }
             StoreError::Rejected { field, reason } => {
-                plain(Sort::Rejected { field: Some(field.to_owned()) }, format!("{field}: {reason}"))
+                Failure::plain(Sort::Rejected { field: Some(field.to_owned()) }, format!("{field}: {reason}"))
             }
-            StoreError::Transient(reason) => plain(Sort::Transient { after: None }, reason),
+            StoreError::Transient(reason) => Failure::plain(Sort::Transient { after: None }, reason),
         }
     }
-}
-
-fn plain(sort: Sort, error: String) -> Failure {
-    Failure { sort, error, request_id: None }
 }
 
 pub(super) fn cloud(error: CloudError) -> Failure {
@@ -51,5 +49,5 @@ pub(super) fn cloud(error: CloudError) -> Failure {
         CloudErrorKind::Busy | CloudErrorKind::Conflict | CloudErrorKind::Credentials => Sort::Busy { after },
         CloudErrorKind::Forbidden | CloudErrorKind::Rejected => Sort::Rejected { field: Some("spec".to_owned()) },
     };
-    Failure { sort, error: error.to_string(), request_id: error.request_id }
+    Failure { sort, error: error.to_string(), request_id: error.request_id, step: None }
 }

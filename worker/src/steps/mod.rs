@@ -11,10 +11,12 @@ use imagewright_common::job::{Message, Spec};
 use imagewright_common::openstack::Clouds;
 use imagewright_common::policy::Policy;
 use imagewright_common::queue::Log;
+use imagewright_common::store::upload::Look;
+use imagewright_common::store::withdraw::Withdrawn;
 use imagewright_common::store::{CloudPool, Observer, Sources};
 
 use crate::room::Room;
-use crate::verdict::Ended;
+use crate::verdict::{Ended, Failure};
 
 /// What steps work with.
 pub(crate) struct Tools {
@@ -45,7 +47,23 @@ impl Tools {
 pub(crate) async fn advance(tools: &Tools, message: &Message, observer: &Arc<Observer>) -> Ended {
     match &message.spec {
         Spec::Upload(spec) => upload::advance(tools, message, spec, observer).await,
-        Spec::Prune(spec) => prune::advance(tools, spec).await,
+        Spec::Prune(spec) => prune::advance(tools, spec, observer).await,
+    }
+}
+
+/// Whether a step that went on without its message still goes on, where the world can tell.
+pub(crate) async fn look(tools: &Tools, message: &Message) -> Result<Look, Failure> {
+    match &message.spec {
+        Spec::Upload(spec) => upload::look(tools, message, spec).await,
+        Spec::Prune(_) => Ok(Look::Unknown),
+    }
+}
+
+/// Take back what a job has begun, so that nobody can go on with it.
+pub(crate) async fn withdraw(tools: &Tools, message: &Message) -> Result<Withdrawn, Failure> {
+    match &message.spec {
+        Spec::Upload(spec) => upload::withdraw(tools, message, spec).await,
+        Spec::Prune(_) => Ok(Withdrawn::Gone),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `prune` job: one step.
 
 use imagewright_common::job::PruneSpec;
+use imagewright_common::store::Observer;
 use imagewright_common::store::retention::{self, Request};
 use serde_json::json;
 
@@ -8,7 +9,14 @@ use super::{Tools, failure};
 use crate::history::LogHistory;
 use crate::verdict::Ended;
 
-pub(super) async fn advance(tools: &Tools, spec: &PruneSpec) -> Ended {
+pub(super) async fn advance(tools: &Tools, spec: &PruneSpec, observer: &Observer) -> Ended {
+    observer.enter("prune");
+    let ended = prune(tools, spec).await;
+    observer.leave();
+    ended
+}
+
+async fn prune(tools: &Tools, spec: &PruneSpec) -> Ended {
     let glance = match tools.pool.glance(&spec.cloud).await {
         Ok(glance) => glance,
         Err(error) => return Ended::Failed(error.into()),

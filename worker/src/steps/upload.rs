@@ -5,6 +5,8 @@ use std::sync::Arc;
 use imagewright_common::job::{Kind, Message, PruneSpec, Spec, UploadSpec, VERSION};
 use imagewright_common::status::State;
 use imagewright_common::store::stamp::Stamp;
+use imagewright_common::store::upload::Look;
+use imagewright_common::store::withdraw::{self, Withdrawn};
 use imagewright_common::store::{Done, Observer, Step, Upload};
 use jiff::Timestamp;
 use serde_json::json;
@@ -40,19 +42,34 @@ pub(super) async fn abandon(tools: &Tools, message: &Message, spec: &UploadSpec)
     }
 }
 
-fn upload<'a>(tools: &'a Tools, message: &Message, spec: &'a UploadSpec, observer: &Arc<Observer>) -> Upload<'a> {
-    let stamp = Stamp {
+/// Whether somebody else is still at it.
+pub(super) async fn look(tools: &Tools, message: &Message, spec: &UploadSpec) -> Result<Look, Failure> {
+    Ok(upload(tools, message, spec, &Arc::default()).look().await?)
+}
+
+/// Take it back, whoever is at it.
+pub(super) async fn withdraw(tools: &Tools, message: &Message, spec: &UploadSpec) -> Result<Withdrawn, Failure> {
+    let glance = tools.pool.glance(&spec.cloud).await?;
+    let stamp = stamp(tools, message, spec);
+    Ok(withdraw::withdraw(&glance, &stamp, &spec.name, &spec.cloud, message.run()).await?)
+}
+
+fn stamp(tools: &Tools, message: &Message, spec: &UploadSpec) -> Stamp {
+    Stamp {
         job: message.id,
         kind: Kind::Upload,
         asked_at: message.asked_at(Timestamp::now()),
         namespace: tools.namespace.clone(),
         arch: spec.arch,
-    };
+    }
+}
+
+fn upload<'a>(tools: &'a Tools, message: &Message, spec: &'a UploadSpec, observer: &Arc<Observer>) -> Upload<'a> {
     Upload {
         pool: &tools.pool,
         sources: &tools.sources,
         spec,
-        stamp,
+        stamp: stamp(tools, message, spec),
         run: message.run(),
         observer: observer.clone(),
         gate: &tools.room,
@@ -93,19 +110,14 @@ fn succeeded(message: &Message, spec: &UploadSpec, done: Done) -> Ended {
 async fn gone(tools: &Tools, message: &Message) -> Ended {
     let status = match LogHistory::new(tools.log.clone()).status(message.id).await {
         Ok(status) => status,
-        Err(error) => return failed(Sort::Transient { after: None }, error.to_string()),
+        Err(error) => return Ended::Failed(Failure::plain(Sort::Transient { after: None }, error.to_string())),
     };
     match status.state {
         State::Succeeded | State::Cancelled => Ended::Before(Before::Well),
         State::Failed => Ended::Before(Before::Badly(status.error.unwrap_or_default())),
-        State::Queued | State::Running | State::Waiting | State::Unknown => failed(
+        State::Queued | State::Running | State::Waiting | State::Unknown => Ended::Failed(Failure::plain(
             Sort::Rejected { field: None },
-            "its image was deleted by somebody else before the job ended; enqueue it under a new id to upload again"
-                .to_owned(),
-        ),
+            "its image was deleted by somebody else before the job ended; enqueue it under a new id to upload again",
+        )),
     }
-}
-
-fn failed(sort: Sort, error: String) -> Ended {
-    Ended::Failed(Failure { sort, error, request_id: None })
 }

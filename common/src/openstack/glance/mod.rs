@@ -141,7 +141,9 @@ impl Glance {
         parse(&self.session.call(&call).await?)
     }
 
-    /// `DELETE /v2/images/{id}`. Protected, or not ours: `Forbidden`; in use by its store: `Conflict`.
+    /// `DELETE /v2/images/{id}`. Protected, or not ours: `Forbidden`; in use by its store: `Conflict`. Of two deletions
+    /// at once Glance answers one with 400 ("from deleted to deleted is not allowed"), and shows the image as `deleted`
+    /// for a moment: then the image is looked for.
     pub async fn delete(&self, id: &str) -> Result<Deletion, CloudError> {
         let url = self.image_url(id, "DELETE", &[]).await?;
         let call = Call { method: Method::DELETE, url, body: None, repeatable: true };
@@ -150,6 +152,11 @@ impl Glance {
             Err(error) if matches!(error.kind, CloudErrorKind::NotFound | CloudErrorKind::Gone) => {
                 Ok(Deletion::AlreadyGone)
             }
+            Err(error) if error.kind == CloudErrorKind::Rejected => match self.get(id).await {
+                Err(gone) if gone.kind == CloudErrorKind::NotFound => Ok(Deletion::AlreadyGone),
+                Ok(seen) if seen.value.status == ImageStatus::Deleted => Ok(Deletion::AlreadyGone),
+                Ok(_) | Err(_) => Err(error),
+            },
             Err(error) => Err(error),
         }
     }

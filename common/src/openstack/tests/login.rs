@@ -30,6 +30,7 @@ async fn one_token_serves_ten_calls_at_once() {
     assert_eq!(login["auth"]["identity"]["password"]["user"]["domain"]["name"], "Default");
     assert_eq!(login["auth"]["scope"]["project"], json!({ "name": "p", "domain": { "name": "Default" } }));
     assert_eq!(session.project_id().await.unwrap(), "project-1");
+    assert_eq!(session.accepted(), Some(true));
 }
 
 #[tokio::test]
@@ -114,6 +115,7 @@ async fn keystone_refusing_is_credentials_and_said_once_to_all_who_wait() {
         assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
     }
     assert!(fake.logins().len() < 10, "{} requests for a token", fake.logins().len());
+    assert_eq!(session.accepted(), Some(false));
     let before = fake.logins().len();
     list(&session).await.unwrap_err();
     assert_eq!(fake.logins().len(), before + 1, "a later caller tries again");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::queue::{Burial, Depth};
+use crate::queue::{Burial, Dead, Depth, Fate};
 
 async fn bury(backend: &Backend, payload: &str, burial: Burial) {
     publish(backend, LANE, &[payload]).await;
@@ -36,6 +36,53 @@ pub async fn the_dead_tell_why(harness: &dyn Harness) {
     for dead in &dead {
         assert!(dead.first_at.unwrap() <= dead.last_at.unwrap(), "{dead:?}");
     }
+}
+
+/// Each of the dead is judged by itself: one stays, one goes for good, one is a new job again, with another message.
+pub async fn the_dead_are_judged_one_by_one(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    for payload in ["keep", "discard", "requeue"] {
+        bury(&backend, payload, Burial { reason: payload.to_owned(), ..Burial::default() }).await;
+    }
+    let judge = |dead: &Dead| match dead.payload.as_slice() {
+        b"discard" => Fate::Discard,
+        b"requeue" => Fate::Requeue { lane: LANE, id: "an id".to_owned(), payload: b"second run".to_vec() },
+        _ => Fate::Keep,
+    };
+    let settled = backend.desk.judge_dead(Box::new(judge)).await.unwrap();
+    let reasons: Vec<&str> = settled.iter().map(|dead| dead.burial.reason.as_str()).collect();
+    assert_eq!(reasons, ["discard", "requeue"]);
+    let left = backend.desk.dead().await.unwrap();
+    assert_eq!(left.iter().map(|dead| dead.payload.as_slice()).collect::<Vec<_>>(), [b"keep"]);
+    let mut new = consume(&backend, Tap::New(LANE), 2).await;
+    let again = take(&mut new).await;
+    assert_eq!((text(&again).as_str(), numbers(&again.counts)), ("second run", (0, 0)));
+    settle(again, Verdict::Done).await;
+    nothing(&mut new).await;
+    assert!(backend.desk.judge_dead(Box::new(|_| Fate::Discard)).await.unwrap().len() == 1);
+    assert!(backend.desk.judge_dead(Box::new(|_| Fate::Discard)).await.unwrap().is_empty());
+}
+
+/// Two who requeue everything at the same time requeue each job once.
+pub async fn two_judges_do_not_meet(harness: &dyn Harness) {
+    let (left, right) = (harness.open().await, harness.open().await);
+    for payload in ["one", "two", "three"] {
+        bury(&left, payload, Burial::default()).await;
+    }
+    let judge =
+        || Box::new(|dead: &Dead| Fate::Requeue { lane: LANE, id: "id".to_owned(), payload: dead.payload.clone() });
+    let (here, there) = tokio::join!(left.desk.judge_dead(judge()), right.desk.judge_dead(judge()));
+    assert_eq!(here.unwrap().len() + there.unwrap().len(), 3);
+    let mut new = consume(&left, Tap::New(LANE), 5).await;
+    let mut back = Vec::new();
+    for _ in 0..3 {
+        let delivery = take(&mut new).await;
+        back.push(text(&delivery));
+        settle(delivery, Verdict::Done).await;
+    }
+    back.sort();
+    assert_eq!(back, ["one", "three", "two"]);
+    nothing(&mut new).await;
 }
 
 /// However often one looks, from however many places at once, the dead stay and stay the same.
@@ -98,4 +145,12 @@ fn ready(rows: &[Depth], name: &str) -> u64 {
 
 fn consumers(rows: &[Depth]) -> u64 {
     rows.iter().map(|row| row.consumers).sum()
+}
+
+/// Once somebody takes jobs, the queue is known to be there.
+pub async fn who_takes_jobs_is_told_that_the_queue_is_up(harness: &dyn Harness) {
+    let mut backend = harness.open().await;
+    let _new = consume(&backend, Tap::New(LANE), 1).await;
+    let told = tokio::time::timeout(SOON, backend.up.wait_for(|up| *up)).await;
+    assert!(matches!(told, Ok(Ok(_))), "not told within {SOON:?}");
 }

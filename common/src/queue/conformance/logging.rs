@@ -57,7 +57,7 @@ pub async fn the_log_keeps_its_order(harness: &dyn Harness) {
     let backend = harness.open().await;
     assert_eq!(ids(&backend, an_hour_ago()).await, Vec::<String>::new());
     let written = [
-        event("one", What::Started { attempt: 3 }),
+        event("one", What::Started { attempt: 3, alone: false }),
         event("two", What::Succeeded { result: serde_json::json!({ "image_id": "7" }) }),
         event("one", What::Warning { message: "größer".to_owned() }),
     ];

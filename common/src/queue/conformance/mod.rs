@@ -80,6 +80,9 @@ macro_rules! queue_conformance {
             a_wait_is_never_cut_short
             a_wait_survives_reopening
             a_settled_job_has_no_second_copy
+            defer_keeps_the_place
+            what_is_moved_keeps_its_counts
+            detached_is_told
             retries_add_up
             crashes_add_up_until_progress
             release_keeps_the_counts
@@ -99,7 +102,10 @@ macro_rules! queue_conformance {
             a_follower_misses_nothing
             the_dead_tell_why
             looking_at_the_dead_changes_nothing
+            the_dead_are_judged_one_by_one
+            two_judges_do_not_meet
             depths_add_up
+            who_takes_jobs_is_told_that_the_queue_is_up
         );
     };
     (@cases $name:ident, $harness:ty: $($case:ident)+) => {

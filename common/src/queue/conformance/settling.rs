@@ -152,3 +152,52 @@ pub async fn a_settled_job_has_no_second_copy(harness: &dyn Harness) {
     nothing(&mut new).await;
     nothing(&mut started).await;
 }
+
+/// A job that finds no room was not begun: it lines up again where it was, and nothing is counted.
+pub async fn defer_keeps_the_place(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    publish(&backend, LANE, &["one"]).await;
+    let mut new = consume(&backend, Tap::New(LANE), 1).await;
+    let mut started = consume(&backend, Tap::Started(LANE), 1).await;
+    let began = Instant::now();
+    settle(take(&mut new).await, Verdict::Defer { after: WAIT }).await;
+    let again = take(&mut new).await;
+    assert!(began.elapsed() >= WAIT, "came after {:?}", began.elapsed());
+    assert_eq!((text(&again).as_str(), again.from, numbers(&again.counts)), ("one", Tap::New(LANE), (0, 0)));
+    settle(again, Verdict::Retry { after: Duration::ZERO, error: "no".to_owned() }).await;
+    settle(take(&mut started).await, Verdict::Defer { after: Duration::from_millis(10) }).await;
+    let begun = take(&mut started).await;
+    assert_eq!((begun.from, numbers(&begun.counts)), (Tap::Started(LANE), (1, 0)));
+}
+
+/// A job that is put back while its step goes on says so to whoever takes it next, until somebody knows better.
+pub async fn detached_is_told(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    publish(&backend, LANE, &["one"]).await;
+    let mut new = consume(&backend, Tap::New(LANE), 1).await;
+    let mut started = consume(&backend, Tap::Started(LANE), 1).await;
+    let mut delivery = take(&mut new).await;
+    assert!(!delivery.counts.detached);
+    delivery.counts.detached = true;
+    settle(delivery, Verdict::Release { after: Duration::from_millis(10) }).await;
+    let mut again = take(&mut started).await;
+    assert!(again.counts.detached);
+    again.counts.detached = false;
+    settle(again, Verdict::Release { after: Duration::from_millis(10) }).await;
+    assert!(!take(&mut started).await.counts.detached);
+}
+
+/// To where it belongs, at once, with all that was counted about it.
+pub async fn what_is_moved_keeps_its_counts(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    let other = Lane { kind: Kind::Prune, arch: None };
+    publish(&backend, other, &["one"]).await;
+    let mut wrong = consume(&backend, Tap::New(other), 1).await;
+    let mut found = take(&mut wrong).await;
+    (found.counts.attempt, found.counts.crashes) = (4, 2);
+    settle(found, Verdict::Move { to: Tap::Started(LANE) }).await;
+    let mut right = consume(&backend, Tap::Started(LANE), 1).await;
+    let moved = take(&mut right).await;
+    assert_eq!((text(&moved).as_str(), numbers(&moved.counts)), ("one", (4, 2)));
+    nothing(&mut wrong).await;
+}

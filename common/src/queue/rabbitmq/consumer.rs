@@ -1,16 +1,24 @@
 //! Taking jobs, and settling them. Whatever changes a job publishes its successor, confirmed, before the old message is
 //! acknowledged: a crash between the two leaves two copies, never none.
+//!
+//! Each job in hand has a channel and a consumer of its own, with room for that one message. So a consumer is cancelled
+//! only while it holds nothing, or in the moment of its acknowledgement: when a node dies, RabbitMQ (seen on 3.10.8) does
+//! not give back what a cancelled consumer there held, until the queue elects another leader.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use lapin::message::Delivery as Message;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use super::envelope;
 use super::link::{Link, rpc};
@@ -22,18 +30,17 @@ use crate::queue::{Consumer, Counts, Delivery, Queue, QueueError, Receipt, Tap, 
 /// A due time this close is now: rungs and clocks are not exact.
 const DUE_SLACK: Duration = Duration::from_secs(1);
 
-/// How long a dropped delivery waits for its consumer to go too.
-const DROP_DELAY: Duration = Duration::from_millis(500);
-
 pub(super) struct RabbitQueue {
     names: Arc<Names>,
     publisher: Arc<Publisher>,
     link: Arc<Link>,
+    /// Which subscriptions the broker has once accepted.
+    accepted: Mutex<HashMap<Tap, Arc<AtomicBool>>>,
 }
 
 impl RabbitQueue {
     pub(super) fn new(names: Arc<Names>, publisher: Arc<Publisher>, link: Arc<Link>) -> RabbitQueue {
-        RabbitQueue { names, publisher, link }
+        RabbitQueue { names, publisher, link, accepted: Mutex::default() }
     }
 }
 
@@ -47,10 +54,24 @@ impl Queue for RabbitQueue {
 
     async fn consume(&self, from: Tap, in_flight: u16) -> Result<Box<dyn Consumer>, QueueError> {
         let desk = Arc::new(Settler { names: self.names.clone(), publisher: self.publisher.clone() });
-        let mut consumer =
-            RabbitConsumer { link: self.link.clone(), settler: desk, from, in_flight, subscription: None };
+        let accepted = self.accepted.lock().await.entry(from).or_default().clone();
+        let mut consumer = RabbitConsumer {
+            link: self.link.clone(),
+            settler: desk,
+            from,
+            accepted,
+            places: Arc::new(Semaphore::new(usize::from(in_flight))),
+            place: None,
+            opening: None,
+            subscription: None,
+            in_hand: Vec::new(),
+        };
         consumer.subscribe().await?;
         Ok(Box::new(consumer))
+    }
+
+    async fn close(&self) {
+        tokio::join!(self.publisher.close(), self.link.close());
     }
 }
 
@@ -58,10 +79,18 @@ struct RabbitConsumer {
     link: Arc<Link>,
     settler: Arc<Settler>,
     from: Tap,
-    in_flight: u16,
+    accepted: Arc<AtomicBool>,
+    places: Arc<Semaphore>,
+    /// For the job that `subscription` waits for.
+    place: Option<OwnedSemaphorePermit>,
+    /// A task of its own: [`Consumer::next`] may be cancelled, and a job may already be on its way.
+    opening: Option<JoinHandle<Result<Subscription, QueueError>>>,
     subscription: Option<Subscription>,
+    /// Where the jobs came that are not settled.
+    in_hand: Vec<Weak<Channel>>,
 }
 
+/// Where one job arrives.
 struct Subscription {
     channel: Arc<Channel>,
     tag: ShortString,
@@ -70,22 +99,31 @@ struct Subscription {
 
 impl RabbitConsumer {
     async fn subscribe(&mut self) -> Result<(), QueueError> {
-        if self.subscription.is_none() {
-            let queue = self.settler.names.queue(self.from);
-            let subscription = self.link.patiently(|| subscription(&self.link, queue.clone(), self.in_flight)).await?;
-            self.subscription = Some(subscription);
+        if self.subscription.is_some() {
+            return Ok(());
         }
+        let (link, queue) = (self.link.clone(), self.settler.names.queue(self.from));
+        let accepted = self.accepted.clone();
+        let opening = self.opening.get_or_insert_with(|| {
+            tokio::spawn(async move { link.repeat(&accepted, || subscription(&link, queue.clone())).await })
+        });
+        let opened = opening.await;
+        self.opening = None;
+        self.subscription = Some(opened.map_err(|error| QueueError::Unavailable(error.to_string()))??);
         Ok(())
     }
 
-    fn delivery(&self, message: Message, channel: &Arc<Channel>) -> Delivery {
+    fn delivery(&mut self, message: Message, subscription: Subscription) -> Delivery {
+        self.in_hand.retain(|channel| channel.strong_count() > 0);
+        self.in_hand.push(Arc::downgrade(&subscription.channel));
         Delivery {
             counts: envelope::counts(&message.properties),
             from: self.from,
             receipt: Box::new(RabbitReceipt {
                 settler: self.settler.clone(),
                 acker: Some(message.acker),
-                channel: channel.clone(),
+                subscription: Some(subscription),
+                _place: self.place.take(),
                 id: envelope::message_id(&message.properties)
                     .unwrap_or_else(|| crate::status::message_id(&message.data)),
                 from: self.from,
@@ -95,9 +133,9 @@ impl RabbitConsumer {
     }
 }
 
-async fn subscription(link: &Link, queue: ShortString, in_flight: u16) -> Result<Subscription, QueueError> {
+async fn subscription(link: &Link, queue: ShortString) -> Result<Subscription, QueueError> {
     let channel = link.channel().await?;
-    rpc("basic.qos", channel.basic_qos(in_flight, BasicQosOptions::default())).await?;
+    rpc("basic.qos", channel.basic_qos(1, BasicQosOptions::default())).await?;
     let tag = short(&format!("imagewright-{}", fastrand::u64(..)));
     let options = BasicConsumeOptions::default();
     let messages =
@@ -109,58 +147,85 @@ async fn subscription(link: &Link, queue: ShortString, in_flight: u16) -> Result
 impl Consumer for RabbitConsumer {
     async fn next(&mut self) -> Result<Delivery, QueueError> {
         loop {
+            if self.place.is_none() {
+                self.place = self.places.clone().acquire_owned().await.ok();
+            }
             self.subscribe().await?;
-            let Some(subscription) = self.subscription.as_mut() else { continue };
-            let message = match subscription.messages.next().await {
+            let Some(waiting) = self.subscription.as_mut() else { continue };
+            let message = match waiting.messages.next().await {
                 Some(Ok(message)) => message,
-                Some(Err(error)) => {
-                    tracing::warn!(queue = %self.settler.names.queue(self.from), %error, "subscription broke; subscribing again");
-                    self.subscription = None;
-                    continue;
-                }
-                None => {
-                    tracing::warn!(queue = %self.settler.names.queue(self.from), "subscription was cancelled by the broker; subscribing again");
+                broken => {
+                    say_broken(&self.settler.names.queue(self.from), broken.and_then(Result::err));
                     self.subscription = None;
                     tokio::time::sleep(crate::backoff::jitter(Duration::from_secs(1))).await;
                     continue;
                 }
             };
+            let Some(subscription) = self.subscription.take() else { continue };
             let early = envelope::due(&message.properties).and_then(remaining);
-            let channel = subscription.channel.clone();
-            let delivery = self.delivery(message, &channel);
+            let delivery = self.delivery(message, subscription);
             match early {
                 None => return Ok(delivery),
                 // In a task of its own: this call may be cancelled, and the job must not hang on it.
-                Some(after) => drop(tokio::spawn(delivery.settle(Verdict::Release { after }))),
+                Some(after) => drop(tokio::spawn(delivery.settle(Verdict::Defer { after }))),
             }
         }
     }
 
     async fn stop(&mut self) -> Result<(), QueueError> {
+        self.in_hand.clear();
+        if let Some(opening) = self.opening.take() {
+            opening.abort();
+            self.subscription = opening.await.ok().and_then(Result::ok);
+        }
         let Some(mut subscription) = self.subscription.take() else { return Ok(()) };
-        if let Err(error) =
-            rpc("basic.cancel", subscription.channel.basic_cancel(subscription.tag, BasicCancelOptions::default()))
-                .await
-        {
-            tracing::debug!(%error, "the broker has given back what was sent ahead");
-            return Ok(());
+        if let Err(error) = subscription.cancel().await {
+            tracing::debug!(%error, "what was sent ahead goes back with its channel");
+        } else if let Some(Ok(message)) = subscription.messages.next().await {
+            let ahead = self.delivery(message, subscription);
+            self.in_hand.clear();
+            return ignore_stale(ahead.settle(Verdict::Release { after: Duration::ZERO }).await);
         }
-        while let Some(Ok(message)) = subscription.messages.next().await {
-            ignore_stale(
-                self.delivery(message, &subscription.channel).settle(Verdict::Release { after: Duration::ZERO }).await,
-            )?;
-        }
+        close(&subscription.channel).await;
         Ok(())
+    }
+}
+
+impl Subscription {
+    async fn cancel(&self) -> Result<(), QueueError> {
+        rpc("basic.cancel", self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default())).await
     }
 }
 
 /// Without a stop, what is in hand goes back at once, counted as a crash.
 impl Drop for RabbitConsumer {
     fn drop(&mut self) {
-        if let Some(subscription) = self.subscription.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move { close(&subscription.channel).await });
+        if let Some(opening) = self.opening.take() {
+            opening.abort();
+        }
+        let waiting = self.subscription.take().map(|subscription| subscription.channel);
+        for channel in self.in_hand.drain(..).filter_map(|channel| channel.upgrade()).chain(waiting) {
+            close_later(channel);
+        }
+    }
+}
+
+/// Whatever was delivered there and not acknowledged goes back, counted by the broker as a failed delivery.
+fn close_later(channel: Arc<Channel>) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move { close(&channel).await });
+    }
+}
+
+/// The loss of the whole connection is said by itself, once for all subscriptions.
+fn say_broken(queue: &ShortString, error: Option<lapin::Error>) {
+    match error {
+        Some(error) if error.is_amqp_soft_error() => {
+            tracing::warn!(%queue, %error, "the broker ended a subscription; subscribing again");
+        }
+        Some(error) => tracing::debug!(%queue, %error, "subscription broke; subscribing again"),
+        None => {
+            tracing::warn!(%queue, "the broker ended a subscription, as when its queue is deleted; subscribing again")
         }
     }
 }
@@ -187,8 +252,9 @@ struct RabbitReceipt {
     settler: Arc<Settler>,
     /// Taken once the delivery is acknowledged.
     acker: Option<Acker>,
-    /// Closed when nobody holds it; after [`Consumer::stop`] that is when the last delivery is settled.
-    channel: Arc<Channel>,
+    /// Where the job came; of no more use when it is settled.
+    subscription: Option<Subscription>,
+    _place: Option<OwnedSemaphorePermit>,
     id: String,
     from: Tap,
 }
@@ -205,6 +271,11 @@ impl Receipt for RabbitReceipt {
             return Err(QueueError::Stale);
         }
         self.settler.successor(&self.id, self.from, payload, counts, verdict).await?;
+        if let Some(subscription) = &self.subscription
+            && let Err(error) = subscription.cancel().await
+        {
+            tracing::debug!(%error, "the subscription is gone already");
+        }
         let Some(acker) = self.acker.take() else { return Err(QueueError::Stale) };
         match rpc("basic.ack", acker.ack(BasicAckOptions::default())).await {
             Ok(true) => Ok(()),
@@ -213,20 +284,11 @@ impl Receipt for RabbitReceipt {
     }
 }
 
-/// What was not settled goes back at once, counted by the broker as a failed delivery.
+/// What was not settled goes back at once.
 impl Drop for RabbitReceipt {
     fn drop(&mut self) {
-        if let Some(acker) = self.acker.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let channel = self.channel.clone();
-            runtime.spawn(async move {
-                // A consumer that goes at the same time gives it back by itself; both would count it twice.
-                tokio::time::sleep(DROP_DELAY).await;
-                let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-                let returned = rpc("basic.nack", acker.nack(back)).await;
-                tracing::debug!(?returned, channel = channel.id(), "a delivery was dropped");
-            });
+        if let Some(subscription) = self.subscription.take() {
+            close_later(subscription.channel.clone());
         }
     }
 }
@@ -252,8 +314,10 @@ impl Settler {
                     Counts { attempt: counts.attempt.saturating_add(1), last_error: Some(error), ..counts.clone() };
                 self.later(id, started(from), &payload, &counts, after).await
             }
+            Verdict::Defer { after } => self.later(id, from, &payload, counts, after).await,
             Verdict::Release { after } if after.is_zero() => self.later(id, from, &payload, counts, after).await,
             Verdict::Release { after } => self.later(id, started(from), &payload, counts, after).await,
+            Verdict::Move { to } => self.later(id, to, &payload, counts, Duration::ZERO).await,
             Verdict::Bury(burial) => {
                 let properties = envelope::with_burial(envelope::properties(id, counts), &burial);
                 self.publisher.publish(&To::queue(self.names.dead()), &payload, &properties).await

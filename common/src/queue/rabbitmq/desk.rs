@@ -1,10 +1,13 @@
 //! What an operator looks at, without changing it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Channel, Queue};
 
@@ -12,8 +15,7 @@ use super::envelope;
 use super::link::{Link, rpc};
 use super::topology::{Names, close, short};
 use crate::backoff;
-use crate::queue::{Dead, Depth, Desk, QueueError};
-use std::time::Duration;
+use crate::queue::{Dead, Depth, Desk, Fate, Judge, QueueError};
 
 /// The dead read at once: the largest prefetch there is.
 const READ_MAX: u16 = u16::MAX;
@@ -21,11 +23,12 @@ const READ_MAX: u16 = u16::MAX;
 pub(super) struct RabbitDesk {
     names: Arc<Names>,
     link: Arc<Link>,
+    queue: Arc<dyn crate::queue::Queue>,
 }
 
 impl RabbitDesk {
-    pub(super) fn new(names: Arc<Names>, link: Arc<Link>) -> RabbitDesk {
-        RabbitDesk { names, link }
+    pub(super) fn new(names: Arc<Names>, link: Arc<Link>, queue: Arc<dyn crate::queue::Queue>) -> RabbitDesk {
+        RabbitDesk { names, link, queue }
     }
 
     async fn depths_once(&self) -> Result<Vec<Depth>, QueueError> {
@@ -44,7 +47,7 @@ impl RabbitDesk {
     }
 
     /// Taking a message hides it from a second reader, so readers take turns: who holds the lock may look.
-    async fn dead_once(&self) -> Result<Vec<Dead>, QueueError> {
+    async fn in_turn(&self, judge: Option<&Judge>) -> Result<Vec<Dead>, QueueError> {
         let channel = self.link.channel().await?;
         let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let lock = self.names.dead_lock();
@@ -55,12 +58,78 @@ impl RabbitDesk {
             }
             Err(error) => return Err(error),
         }
-        let dead = read_dead(&channel, self.names.dead().as_str()).await;
+        let dead = self.go_through(&channel, judge).await;
         let unlocked =
             rpc("unlock the dead", channel.queue_delete(lock, lapin::options::QueueDeleteOptions::default())).await;
         close(&channel).await;
         unlocked?;
         dead
+    }
+
+    /// Take every message, settle the judged ones, give the others back, and leave when the queue shows them again.
+    async fn go_through(&self, channel: &Channel, judge: Option<&Judge>) -> Result<Vec<Dead>, QueueError> {
+        let name = self.names.dead();
+        let count = look(channel, name.as_str()).await?.message_count().min(READ_MAX.into());
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        rpc("basic.qos", channel.basic_qos(READ_MAX, BasicQosOptions::default())).await?;
+        let tag = short("imagewright-dead-reader");
+        let options = BasicConsumeOptions::default();
+        let mut messages =
+            rpc("basic.consume", channel.basic_consume(name.clone(), tag.clone(), options, FieldTable::default()))
+                .await?;
+        let mut read_ahead = Vec::new();
+        for _ in 0..count {
+            let next = rpc("read the dead", async { messages.next().await.transpose() }).await?;
+            let Some(message) = next else { break };
+            read_ahead.push((message.delivery_tag, read(message)));
+        }
+        rpc("basic.cancel", channel.basic_cancel(tag, BasicCancelOptions::default())).await?;
+        let mut told = Vec::new();
+        let (mut left, mut last_left) = (0, None);
+        for (tag, dead) in read_ahead {
+            let leaves = match judge {
+                Some(judge) => self.carry_out(&judge(&dead)).await?,
+                None => false,
+            };
+            if leaves {
+                rpc("basic.ack", channel.basic_ack(tag, BasicAckOptions::default())).await?;
+            } else {
+                (left, last_left) = (left + 1, Some(tag));
+            }
+            if leaves || judge.is_none() {
+                told.push(dead);
+            }
+        }
+        if let Some(last) = last_left {
+            let back = BasicNackOptions { multiple: true, requeue: true };
+            rpc("basic.nack", channel.basic_nack(last, back)).await?;
+        }
+        while look(channel, name.as_str()).await?.message_count() < left {
+            tokio::time::sleep(backoff::jitter(Duration::from_millis(10))).await;
+        }
+        Ok(told)
+    }
+
+    /// Whether the job leaves the dead.
+    async fn carry_out(&self, fate: &Fate) -> Result<bool, QueueError> {
+        match fate {
+            Fate::Keep => Ok(false),
+            Fate::Discard => Ok(true),
+            Fate::Requeue { lane, id, payload } => self.queue.publish(*lane, id, payload).await.map(|()| true),
+        }
+    }
+}
+
+fn read(message: lapin::message::Delivery) -> Dead {
+    let counts = envelope::counts(&message.properties);
+    Dead {
+        attempts: counts.attempt,
+        first_at: counts.first_at,
+        last_at: envelope::last_at(&message.properties),
+        burial: envelope::burial(&message.properties),
+        payload: message.data,
     }
 }
 
@@ -71,45 +140,15 @@ impl Desk for RabbitDesk {
     }
 
     async fn dead(&self) -> Result<Vec<Dead>, QueueError> {
-        self.link.patiently(|| self.dead_once()).await
+        self.link.patiently(|| self.in_turn(None)).await
+    }
+
+    async fn judge_dead(&self, judge: Judge) -> Result<Vec<Dead>, QueueError> {
+        self.link.patiently(|| self.in_turn(Some(&judge))).await
     }
 }
 
 async fn look(channel: &Channel, name: &str) -> Result<Queue, QueueError> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     rpc("look at a queue", channel.queue_declare(short(name), passive, FieldTable::default())).await
-}
-
-/// Take every message, give all back, and leave when the queue shows them again.
-async fn read_dead(channel: &Channel, name: &str) -> Result<Vec<Dead>, QueueError> {
-    let count = look(channel, name).await?.message_count().min(READ_MAX.into());
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    rpc("basic.qos", channel.basic_qos(READ_MAX, BasicQosOptions::default())).await?;
-    let tag = short("imagewright-dead-reader");
-    let options = BasicConsumeOptions::default();
-    let mut messages =
-        rpc("basic.consume", channel.basic_consume(short(name), tag.clone(), options, FieldTable::default())).await?;
-    let mut dead = Vec::new();
-    let mut last = 0;
-    while dead.len() < usize::try_from(count).unwrap_or(usize::MAX) {
-        let next = rpc("read the dead", async { messages.next().await.transpose() }).await?;
-        let Some(message) = next else { break };
-        last = message.delivery_tag;
-        dead.push(Dead {
-            attempts: envelope::counts(&message.properties).attempt,
-            first_at: envelope::counts(&message.properties).first_at,
-            last_at: envelope::last_at(&message.properties),
-            burial: envelope::burial(&message.properties),
-            payload: message.data,
-        });
-    }
-    rpc("basic.cancel", channel.basic_cancel(tag, BasicCancelOptions::default())).await?;
-    let back = BasicNackOptions { multiple: true, requeue: true };
-    rpc("basic.nack", channel.basic_nack(last, back)).await?;
-    while look(channel, name).await?.message_count() < count {
-        tokio::time::sleep(backoff::jitter(Duration::from_millis(10))).await;
-    }
-    Ok(dead)
 }

@@ -10,6 +10,7 @@ use crate::queue::{Burial, Counts};
 
 const ATTEMPT: &str = "x-imagewright-attempt";
 const STARTS: &str = "x-imagewright-starts";
+const DETACHED: &str = "x-imagewright-detached";
 const FIRST_AT: &str = "x-imagewright-first-at";
 const LAST_AT: &str = "x-imagewright-last-at";
 const LAST_ERROR: &str = "x-imagewright-error";
@@ -24,6 +25,9 @@ pub(super) fn properties(id: &str, counts: &Counts) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(short(ATTEMPT), AMQPValue::LongUInt(counts.attempt));
     headers.insert(short(STARTS), AMQPValue::LongUInt(counts.crashes));
+    if counts.detached {
+        headers.insert(short(DETACHED), AMQPValue::Boolean(true));
+    }
     if let Some(at) = counts.first_at {
         headers.insert(short(FIRST_AT), AMQPValue::LongLongInt(at.as_millisecond()));
     }
@@ -75,6 +79,7 @@ pub(super) fn counts(properties: &BasicProperties) -> Counts {
     Counts {
         attempt: narrow(number(properties, ATTEMPT)),
         crashes: narrow(crashes),
+        detached: matches!(header(properties, DETACHED), Some(AMQPValue::Boolean(true))),
         first_at: Some(time(properties, FIRST_AT).unwrap_or_else(Timestamp::now)),
         last_error: string(properties, LAST_ERROR),
     }

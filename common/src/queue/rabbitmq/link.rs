@@ -1,15 +1,16 @@
 //! One connection to the broker that is made again whenever it is lost. Publishing and consuming each have their own:
 //! a publisher that the broker blocks must not freeze acknowledgements.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
-use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use lapin::{Channel, ErrorKind};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{sleep, sleep_until, timeout};
 
+use super::dial::{GOODBYE, Wire};
+use super::state::{State, blocked};
 use super::topology::{self, Names};
 use crate::backoff;
 use crate::queue::{AmqpHost, Patience, QueueError};
@@ -18,33 +19,72 @@ use crate::telemetry::process_name;
 /// The longest a single request to the broker may take. A quorum queue without its quorum never answers.
 pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Wait between reconnections, doubled at most by jitter. A channel that first publishes within a second of a leader
+/// Wait between attempts, doubled at most by jitter. A channel that first publishes within a second of a leader
 /// election may be refused for as long as the dead node stays away, so this is not shorter.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Waits before a connection double with each failure up to this many times: 8 to 16 s at last, so that a crowd of
+/// workers neither floods a broker that comes back nor keeps it waiting.
+const DOUBLINGS: u32 = 3;
+
+/// A connection that lived this long was a good one: the next begins with the shortest wait.
+const GOOD_LIFE: Duration = Duration::from_secs(30);
+
+/// What is left of a command's patience once it has been connected, for what it connects for.
+const PATIENCE_TO_DIAL: f64 = 0.8;
+
 pub(super) struct Link {
+    me: Weak<Link>,
     hosts: Vec<AmqpHost>,
     label: String,
     names: Arc<Names>,
     patience: Patience,
     next_host: AtomicUsize,
-    down: AtomicBool,
     was_up: AtomicBool,
-    connection: Mutex<Option<Connection>>,
+    /// We have said goodbye: whoever still reads does not connect again.
+    closed: AtomicBool,
+    state: Arc<State>,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    wire: Option<Wire>,
+    failures: u32,
+    /// No connection before this.
+    not_before: Option<Instant>,
+    /// Since when there is none.
+    away_since: Option<Instant>,
+}
+
+impl Slot {
+    fn pause(&mut self) {
+        let doubled = PAUSE.saturating_mul(2u32.saturating_pow(self.failures.min(DOUBLINGS)));
+        self.not_before = Some(Instant::now() + backoff::jitter(doubled));
+        self.failures = self.failures.saturating_add(1);
+        self.away_since.get_or_insert_with(Instant::now);
+    }
 }
 
 impl Link {
-    pub(super) fn new(hosts: &[AmqpHost], label: &str, names: Arc<Names>, patience: Patience) -> Link {
-        Link {
+    pub(super) fn new(hosts: &[AmqpHost], label: &str, names: Arc<Names>, patience: Patience) -> Arc<Link> {
+        Arc::new_cyclic(|me| Link {
+            me: me.clone(),
             hosts: hosts.to_vec(),
             label: label.to_owned(),
             names,
             patience,
             next_host: AtomicUsize::new(0),
-            down: AtomicBool::new(false),
             was_up: AtomicBool::new(false),
-            connection: Mutex::new(None),
-        }
+            closed: AtomicBool::new(false),
+            state: Arc::new(State::new(label, patience)),
+            slot: Mutex::default(),
+        })
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn up(&self) -> watch::Receiver<bool> {
+        self.state.up()
     }
 
     /// Connect now, so that what is wrong is said at start.
@@ -52,129 +92,248 @@ impl Link {
         self.patiently(|| self.channel()).await.map(drop)
     }
 
-    /// A fresh channel, connecting first if need be. One try.
+    /// A fresh channel, connecting first if need be. One try, which waits for its turn.
     pub(super) async fn channel(&self) -> Result<Channel, QueueError> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| connection.status().connected()) {
-            match rpc("channel.open", connection.create_channel()).await {
+        let mut slot = self.slot.lock().await;
+        if self.is_closed() {
+            return Err(closed());
+        }
+        if let Some(wire) = slot.wire.as_ref().filter(|wire| wire.is_up()) {
+            let opened = if wire.is_blocked() { Err(blocked()) } else { wire.channel().await };
+            match opened {
                 Ok(channel) => return Ok(channel),
-                Err(error) => tracing::debug!(%error, "connection is of no more use"),
+                Err(_) if wire.is_blocked() => return Err(blocked()),
+                Err(error) => self.state.lost(&wire.host, &error.to_string()),
             }
         }
-        *slot = None;
-        let connection = self.connect().await?;
-        topology::declare(&connection, &self.names).await?;
-        let channel = rpc("channel.open", connection.create_channel()).await?;
-        *slot = Some(connection);
+        if let Some(wire) = slot.wire.take() {
+            self.state.lost(&wire.host, "the connection ended");
+            if wire.since.elapsed() > GOOD_LIFE {
+                slot.failures = 0;
+            }
+            slot.pause();
+            tokio::spawn(wire.end());
+        }
+        if let Some(not_before) = slot.not_before {
+            sleep_until(not_before.into()).await;
+        }
+        if self.is_closed() {
+            return Err(closed());
+        }
+        let connected = self.connect().await;
+        let (wire, channel) = connected.inspect_err(|error| {
+            slot.pause();
+            self.state.lost(&self.places(), &error.to_string());
+        })?;
+        self.state.found(&wire.host, slot.away_since.take().map(|since| since.elapsed()));
+        slot.wire = Some(wire);
         Ok(channel)
     }
 
-    /// Connect and declare anew at the next use: something that should exist does not.
-    pub(super) async fn reset(&self) {
-        *self.connection.lock().await = None;
+    /// Connect again though nobody needs it just now.
+    pub(super) async fn restore(self: Arc<Link>) {
+        if self.is_endless()
+            && let Err(error) = self.ready().await
+        {
+            tracing::debug!(connection = self.label, %error, "not restored");
+        }
+    }
+
+    /// Declare anew what should exist and does not.
+    async fn declare_again(&self) -> Result<(), QueueError> {
+        let slot = self.slot.lock().await;
+        match slot.wire.as_ref().filter(|wire| wire.is_up()) {
+            Some(wire) => topology::declare(wire.raw(), &self.names).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the broker takes nothing from us for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.state.is_blocked()
+    }
+
+    /// Whether what the broker keeps from us is waited for.
+    pub(super) fn is_endless(&self) -> bool {
+        matches!(self.patience, Patience::Endless)
+    }
+
+    /// Turn from this host to the next one, if there is one.
+    pub(super) async fn leave(&self, why: &str) {
+        if self.hosts.len() < 2 {
+            return;
+        }
+        if let Some(wire) = self.slot.lock().await.wire.take() {
+            tracing::info!(connection = self.label, host = wire.host, why, "turning to the next host");
+            wire.end().await;
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Say goodbye, for good.
+    pub(super) async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        // Who holds the slot longer is connecting to a broker that does not answer; there is nobody to say goodbye to.
+        if let Ok(mut slot) = timeout(GOODBYE, self.slot.lock()).await
+            && let Some(wire) = slot.wire.take()
+        {
+            wire.end().await;
+        }
     }
 
     /// A refusal ends a command, and a start; but a worker that was once accepted waits for the broker to think again.
-    fn is_final(&self, error: &QueueError) -> bool {
+    fn is_final(&self, error: &QueueError, accepted: &AtomicBool) -> bool {
+        if self.is_closed() {
+            return true;
+        }
         match (error, self.patience) {
             (QueueError::Stale, _) | (QueueError::Refused(_), Patience::For(_)) => true,
-            (QueueError::Refused(_), Patience::Endless) => !self.was_up.load(Ordering::Relaxed),
+            (QueueError::Refused(_), Patience::Endless) => !accepted.load(Ordering::Relaxed),
             (QueueError::Unavailable(_) | QueueError::Unknown(_) | QueueError::Returned(_), _) => false,
         }
     }
 
     /// Repeat what failed for want of the broker, for as long as our patience lasts.
-    pub(super) async fn patiently<T, F>(&self, mut operation: impl FnMut() -> F) -> Result<T, QueueError>
+    pub(super) async fn patiently<T, F>(&self, operation: impl FnMut() -> F) -> Result<T, QueueError>
+    where
+        F: Future<Output = Result<T, QueueError>>,
+    {
+        self.repeat(&self.was_up, operation).await
+    }
+
+    /// The same for what has its own permission: `accepted` once the broker has done it.
+    pub(super) async fn repeat<T, F>(
+        &self,
+        accepted: &AtomicBool,
+        mut operation: impl FnMut() -> F,
+    ) -> Result<T, QueueError>
     where
         F: Future<Output = Result<T, QueueError>>,
     {
         let start = Instant::now();
+        let (mut last, mut failures, mut said) = (None, 0_u32, false);
         loop {
-            let attempt = match self.patience {
+            let mut attempt = match self.patience {
                 Patience::For(limit) => match timeout(limit.saturating_sub(start.elapsed()), operation()).await {
                     Ok(result) => result,
-                    Err(_) => Err(QueueError::Unavailable(format!(
-                        "no answer within {} s from {}",
-                        limit.as_secs(),
-                        self.places()
-                    ))),
+                    Err(_) => return Err(last.unwrap_or_else(|| self.too_late(limit))),
                 },
                 Patience::Endless => operation().await,
             };
+            if matches!(attempt, Err(QueueError::Returned(_)))
+                && let Err(error) = self.declare_again().await
+            {
+                attempt = Err(error);
+            }
             let error = match attempt {
                 Ok(value) => {
                     self.was_up.store(true, Ordering::Relaxed);
-                    if self.down.swap(false, Ordering::Relaxed) {
-                        tracing::info!(connection = self.label, "broker is back");
+                    accepted.store(true, Ordering::Relaxed);
+                    if said {
+                        let after_s = start.elapsed().as_secs();
+                        tracing::info!(connection = self.label, after_s, "the broker does it again");
                     }
                     return Ok(value);
                 }
-                Err(error) if self.is_final(&error) => return Err(error),
+                Err(error) if self.is_final(&error, accepted) => return Err(error),
                 Err(error) => error,
             };
+            failures += 1;
             let pause = backoff::jitter(PAUSE);
             match self.patience {
                 Patience::For(limit) if start.elapsed() + pause >= limit => return Err(error),
                 Patience::For(_) => tracing::debug!(connection = self.label, %error, "trying again"),
-                Patience::Endless if self.down.swap(true, Ordering::Relaxed) => {}
-                Patience::Endless => {
-                    tracing::warn!(connection = self.label, %error, "broker is away; trying again until it is back");
+                // A lost connection is said by itself, once for all who use it.
+                Patience::Endless if failures >= 2 && !said && !self.state.is_away() => {
+                    said = true;
+                    tracing::warn!(connection = self.label, %error, "the broker does not do it; trying again until it does");
                 }
+                Patience::Endless => {}
             }
+            last = Some(error);
             sleep(pause).await;
         }
+    }
+
+    fn too_late(&self, limit: Duration) -> QueueError {
+        if self.is_blocked() {
+            return QueueError::Unknown(format!(
+                "{}; what was sent may still be taken then: look at `imagewright status` before you ask again",
+                bare(blocked())
+            ));
+        }
+        QueueError::Unavailable(format!("no answer within {} s from {}", limit.as_secs(), self.places()))
     }
 
     fn places(&self) -> String {
         self.hosts.iter().map(|host| host.label.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Try each host once, beginning with the one after the last.
-    async fn connect(&self) -> Result<Connection, QueueError> {
+    /// Try each host once, beginning with the one after the last, until one takes us and has everything declared.
+    async fn connect(&self) -> Result<(Wire, Channel), QueueError> {
         let mut failures = Vec::new();
+        let mut refused = true;
         for _ in &self.hosts {
             let turn = self.next_host.fetch_add(1, Ordering::Relaxed);
             let Some(host) = self.hosts.get(turn % self.hosts.len()) else { continue };
-            match timeout(RPC_TIMEOUT, self.dial(host)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(QueueError::Refused(reason))) => {
-                    return Err(QueueError::Refused(format!("{}: {reason}", host.label)));
+            let error = match self.join(host).await {
+                Ok(joined) => {
+                    if !failures.is_empty() {
+                        tracing::info!(
+                            connection = self.label,
+                            passed_over = failures.join("; "),
+                            "not the first host"
+                        );
+                    }
+                    return Ok(joined);
                 }
-                Ok(Err(
-                    QueueError::Unavailable(reason) | QueueError::Unknown(reason) | QueueError::Returned(reason),
-                )) => {
-                    failures.push(format!("{}: {reason}", host.label));
-                }
-                Ok(Err(QueueError::Stale)) => {}
-                Err(_) => failures.push(format!("{}: no answer within {} s", host.label, RPC_TIMEOUT.as_secs())),
-            }
+                Err(error) => error,
+            };
+            refused &= matches!(error, QueueError::Refused(_));
+            failures.push(format!("{}: {}", host.label, bare(error)));
         }
-        Err(QueueError::Unavailable(failures.join("; ")))
+        let all = failures.join("; ");
+        Err(if refused { QueueError::Refused(all) } else { QueueError::Unavailable(all) })
     }
 
-    async fn dial(&self, host: &AmqpHost) -> Result<Connection, QueueError> {
-        let name = format!("{}@{}", self.label, process_name());
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let runtime = lapin::runtime::default_runtime().map_err(|error| QueueError::Unavailable(error.to_string()))?;
-        Connection::connect_with_config(&host.uri, properties, tls(host)?, runtime)
-            .await
-            .map_err(|error| sorted("connect", &error))
+    async fn join(&self, host: &AmqpHost) -> Result<(Wire, Channel), QueueError> {
+        let limit = match self.patience {
+            // Each host gets its share, so that a silent one does not keep a command from the next.
+            Patience::For(limit) => limit.mul_f64(PATIENCE_TO_DIAL).div_f64(self.hosts.len() as f64).min(RPC_TIMEOUT),
+            Patience::Endless => RPC_TIMEOUT,
+        };
+        let mut wire = Wire::dial(host, &format!("{}@{}", self.label, process_name()), limit).await?;
+        wire.follow(self.state.clone(), self.me.clone());
+        let channel = async {
+            topology::declare(wire.raw(), &self.names).await?;
+            wire.channel().await
+        };
+        match channel.await {
+            Ok(channel) => Ok((wire, channel)),
+            Err(error) => {
+                tokio::spawn(wire.end());
+                Err(error)
+            }
+        }
     }
 }
 
-fn tls(host: &AmqpHost) -> Result<OwnedTLSConfig, QueueError> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| QueueError::Refused(format!("cannot read {}: {error}", path.display())))
-    };
-    let cert_chain = match &host.tls.ca {
-        Some(path) => Some(String::from_utf8_lossy(&read(path)?).into_owned()),
-        None => None,
-    };
-    let identity = match (&host.tls.cert, &host.tls.key) {
-        (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 { pem: read(cert)?, key: read(key)? }),
-        _ => None,
-    };
-    Ok(OwnedTLSConfig { identity, cert_chain })
+fn closed() -> QueueError {
+    QueueError::Unavailable("the connection was closed on this side".to_owned())
+}
+
+/// The text of an error that becomes part of another.
+fn bare(error: QueueError) -> String {
+    match error {
+        QueueError::Refused(text)
+        | QueueError::Unavailable(text)
+        | QueueError::Unknown(text)
+        | QueueError::Returned(text) => text,
+        QueueError::Stale => "stale".to_owned(),
+    }
 }
 
 /// Await an answer of the broker, but not for ever.
@@ -182,16 +341,22 @@ pub(super) async fn rpc<T>(what: &str, answer: impl Future<Output = lapin::Resul
     match timeout(RPC_TIMEOUT, answer).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(sorted(what, &error)),
-        Err(_) => Err(QueueError::Unknown(format!("{what}: no answer within {} s", RPC_TIMEOUT.as_secs()))),
+        Err(_) => Err(silent(what)),
     }
 }
 
+/// A request without an answer in time.
+pub(super) fn silent(what: &str) -> QueueError {
+    QueueError::Unknown(format!("{what}: no answer within {} s", RPC_TIMEOUT.as_secs()))
+}
+
 /// Errors of the client by what to do next. The reply codes are those of AMQP 0-9-1, section 1.2.
-fn sorted(what: &str, error: &lapin::Error) -> QueueError {
+pub(super) fn sorted(what: &str, error: &lapin::Error) -> QueueError {
     if let ErrorKind::ProtocolError(amqp) = error.kind() {
         let text = format!("{what}: {} ({})", amqp.get_message(), amqp.get_id());
         return match amqp.get_id() {
             402 | 403 | 406 | 530 => QueueError::Refused(text),
+            404 => QueueError::Returned(text),
             _ => QueueError::Unavailable(text),
         };
     }

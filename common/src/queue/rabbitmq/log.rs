@@ -1,6 +1,7 @@
 //! The log of transitions is a stream; progress goes to an exchange, for whoever listens.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -23,6 +24,10 @@ const MARK: &str = "x-imagewright-mark";
 /// Messages sent ahead to a reader.
 const READ_AHEAD: u16 = 500;
 
+/// How long a worker waits for a node to have a replica of the log before it turns to another one. Whatever it has in hand
+/// goes back then.
+const REPLICA_TIME: Duration = Duration::from_secs(30);
+
 /// The broker finds a time only to the chunk, and clocks differ a little: begin this much earlier.
 const SLACK_S: i64 = 60;
 
@@ -42,7 +47,7 @@ impl RabbitLog {
         let mut headers = FieldTable::default();
         headers.insert(short(MARK), AMQPValue::LongString(mark.as_str().into()));
         let properties = BasicProperties::default().with_headers(headers);
-        self.publisher.publish(&To::queue(self.names.log()), b"", &properties).await?;
+        self.publisher.append(self.names.log(), b"", &properties).await?;
         Ok(mark)
     }
 }
@@ -55,7 +60,7 @@ impl Log for RabbitLog {
             .with_delivery_mode(2)
             .with_content_type(short("application/json"))
             .with_message_id(short(&event.id));
-        self.publisher.publish(&To::queue(self.names.log()), &payload, &properties).await?;
+        self.publisher.append(self.names.log(), &payload, &properties).await?;
         self.announce(event).await;
         Ok(())
     }
@@ -73,7 +78,7 @@ impl Log for RabbitLog {
     async fn read(&self, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
         let mark = match until {
             Until::Now => Some(self.mark().await?),
-            Until::Forever => None,
+            Until::Ever | Until::Forever => None,
         };
         let from = AMQPValue::Timestamp(u64::try_from(since.as_second().saturating_sub(SLACK_S)).unwrap_or(0));
         let mut reader = LogReader {
@@ -82,6 +87,7 @@ impl Log for RabbitLog {
             since,
             from,
             mark,
+            with_progress: until == Until::Forever,
             open: None,
             taken: None,
         };
@@ -100,6 +106,7 @@ struct LogReader {
     since: Timestamp,
     from: AMQPValue,
     mark: Option<String>,
+    with_progress: bool,
     open: Option<Subscriptions>,
     /// Sorted out but not handed on: [`Reader::next`] may be cancelled while it acknowledges.
     taken: Option<Taken>,
@@ -114,15 +121,26 @@ struct Subscriptions {
 impl LogReader {
     async fn open(&mut self) -> Result<(), QueueError> {
         if self.open.is_none() {
-            self.open = Some(self.link.patiently(|| self.subscribe()).await?);
+            let since = Instant::now();
+            self.open = Some(self.link.patiently(|| self.subscribe(since)).await?);
         }
         Ok(())
     }
 
-    async fn subscribe(&self) -> Result<Subscriptions, QueueError> {
+    async fn subscribe(&self, since: Instant) -> Result<Subscriptions, QueueError> {
         let channel = self.link.channel().await?;
-        let progress = if self.mark.is_none() { Some(progress(&channel, &self.names).await?) } else { None };
-        Ok(Subscriptions { log: stream(&channel, self.names.log(), self.from.clone()).await?, progress })
+        let progress = if self.with_progress { Some(progress(&channel, &self.names).await?) } else { None };
+        match stream(&channel, self.names.log(), self.from.clone()).await {
+            Ok(log) => Ok(Subscriptions { log, progress }),
+            // A node reads a stream only where it has a replica, and one that has just come up has none yet.
+            Err(QueueError::Refused(reason)) if reason.contains("(406)") => {
+                if !self.link.is_endless() || since.elapsed() > REPLICA_TIME {
+                    self.link.leave(&reason).await;
+                }
+                Err(QueueError::Unavailable(format!("{reason}; another node of the cluster may have one")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Sort out one message: an event to hand on, the end, or neither.
@@ -180,7 +198,8 @@ impl Reader for LogReader {
                 continue;
             };
             self.taken = Some(self.sort(&message));
-            let credited = message.acker.ack(BasicAckOptions::default()).await;
+            // Bounded: the client never answers for what it was given in the moment in which the connection broke.
+            let credited = rpc("basic.ack", message.acker.ack(BasicAckOptions::default())).await;
             tracing::trace!(?credited, "credit to the broker");
         }
     }

@@ -2,10 +2,13 @@
 
 mod consumer;
 mod desk;
+mod dial;
 mod envelope;
 mod link;
 mod log;
 mod publisher;
+mod state;
+mod tls;
 mod topology;
 
 use std::sync::Arc;
@@ -23,13 +26,15 @@ pub(super) async fn open(
     patience: Patience,
 ) -> Result<Backend, QueueError> {
     let names = Arc::new(Names::new(namespace));
-    let publish = Arc::new(Link::new(hosts, &format!("{role}/publish"), names.clone(), patience));
-    let consume = Arc::new(Link::new(hosts, &format!("{role}/consume"), names.clone(), patience));
+    let publish = Link::new(hosts, &format!("{role}/publish"), names.clone(), patience);
+    let consume = Link::new(hosts, &format!("{role}/consume"), names.clone(), patience);
     publish.ready().await?;
     let publisher = Arc::new(Publisher::new(publish));
+    let queue = Arc::new(consumer::RabbitQueue::new(names.clone(), publisher.clone(), consume.clone()));
     Ok(Backend {
-        queue: Arc::new(consumer::RabbitQueue::new(names.clone(), publisher.clone(), consume.clone())),
+        queue: queue.clone(),
         log: Arc::new(log::RabbitLog::new(names.clone(), publisher.clone(), consume.clone())),
-        desk: Arc::new(desk::RabbitDesk::new(names, consume)),
+        up: consume.up(),
+        desk: Arc::new(desk::RabbitDesk::new(names, consume, queue)),
     })
 }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::{Row, Transaction, params};
 
+use super::jobs::Entry;
 use super::{Handle, clock, jobs};
 use crate::job::Lane;
-use crate::queue::{Burial, Dead, Depth, Desk, QueueError, Tap};
+use crate::queue::{Burial, Counts, Dead, Depth, Desk, Fate, Judge, QueueError, Tap};
 
 #[async_trait]
 impl Desk for Handle {
@@ -18,14 +20,43 @@ impl Desk for Handle {
 
     async fn dead(&self) -> Result<Vec<Dead>, QueueError> {
         let namespace = self.0.namespace.clone();
-        let look = move |tx: &Transaction<'_>| {
-            let mut query = tx.prepare_cached(
-                "SELECT payload, attempts, first_at, last_at, burial FROM dead WHERE namespace = ?1 ORDER BY seq",
-            )?;
-            query.query_map(params![namespace], dead)?.collect()
-        };
+        let look =
+            move |tx: &Transaction<'_>| Ok(all_dead(tx, &namespace)?.into_iter().map(|(_, dead)| dead).collect());
         self.0.reader.read(look).await
     }
+
+    async fn judge_dead(&self, judge: Judge) -> Result<Vec<Dead>, QueueError> {
+        let namespace = self.0.namespace.clone();
+        let now = Timestamp::now();
+        let carry_out = move |tx: &Transaction<'_>| {
+            let mut settled = Vec::new();
+            for (seq, dead) in all_dead(tx, &namespace)? {
+                match judge(&dead) {
+                    Fate::Keep => continue,
+                    Fate::Discard => {}
+                    Fate::Requeue { lane, id, payload } => {
+                        let counts = Counts { first_at: Some(now), ..Counts::default() };
+                        let tap = jobs::word(Tap::New(lane));
+                        let (namespace, id, payload) = (namespace.as_str(), id.as_str(), payload.as_slice());
+                        jobs::put(tx, &Entry { namespace, tap, id, payload, counts: &counts, due: None })?;
+                    }
+                }
+                tx.execute("DELETE FROM dead WHERE seq = ?1", params![seq])?;
+                settled.push(dead);
+            }
+            Ok(settled)
+        };
+        let settled = self.0.writer.write(carry_out).await?;
+        self.0.kick();
+        Ok(settled)
+    }
+}
+
+fn all_dead(tx: &Transaction<'_>, namespace: &str) -> rusqlite::Result<Vec<(i64, Dead)>> {
+    let mut query = tx.prepare_cached(
+        "SELECT seq, payload, attempts, first_at, last_at, burial FROM dead WHERE namespace = ?1 ORDER BY seq",
+    )?;
+    query.query_map(params![namespace], |row| Ok((row.get("seq")?, dead(row)?)))?.collect()
 }
 
 /// The rows are named as RabbitMQ's queues, except that all waits are one.

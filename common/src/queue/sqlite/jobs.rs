@@ -60,8 +60,8 @@ pub(super) fn timestamp(nanoseconds: i64) -> Option<Timestamp> {
 pub(super) fn put(tx: &Transaction<'_>, entry: &Entry<'_>) -> rusqlite::Result<()> {
     let (due_boot, due_ns) = entry.due.unzip();
     tx.prepare_cached(
-        "INSERT INTO jobs (namespace, tap, id, payload, attempt, crashes, first_at, last_error, due_boot, due_ns)
-         VALUES (:namespace, :tap, :id, :payload, :attempt, :crashes, :first_at, :last_error, :due_boot, :due_ns)",
+        "INSERT INTO jobs (namespace, tap, id, payload, attempt, crashes, detached, first_at, last_error, due_boot, due_ns)
+         VALUES (:namespace, :tap, :id, :payload, :attempt, :crashes, :detached, :first_at, :last_error, :due_boot, :due_ns)",
     )?
     .execute(named_params! {
         ":namespace": entry.namespace,
@@ -70,6 +70,7 @@ pub(super) fn put(tx: &Transaction<'_>, entry: &Entry<'_>) -> rusqlite::Result<(
         ":payload": entry.payload,
         ":attempt": entry.counts.attempt,
         ":crashes": entry.counts.crashes,
+        ":detached": entry.counts.detached,
         ":first_at": entry.counts.first_at.map(nanoseconds),
         ":last_error": entry.counts.last_error,
         ":due_boot": due_boot,
@@ -104,7 +105,7 @@ pub(super) fn claim(
                       WHERE namespace = :namespace AND tap = :tap AND holder IS NULL AND due_ns IS NULL
                       ORDER BY seq LIMIT 1)
            AND EXISTS (SELECT 1 FROM subscriptions WHERE id = :holder AND lease_ns > :now)
-         RETURNING seq, claim, payload, attempt, crashes, first_at, last_error",
+         RETURNING seq, claim, payload, attempt, crashes, detached, first_at, last_error",
     )?
     .query_row(
         named_params! { ":holder": holder, ":namespace": namespace, ":tap": tap, ":now": clock::now_ns() },
@@ -120,6 +121,7 @@ fn claimed(row: &Row<'_>, holder: i64) -> rusqlite::Result<Claimed> {
         counts: Counts {
             attempt: row.get("attempt")?,
             crashes: row.get("crashes")?,
+            detached: row.get("detached")?,
             first_at: row.get::<_, Option<i64>>("first_at")?.and_then(timestamp),
             last_error: row.get("last_error")?,
         },
@@ -147,8 +149,8 @@ pub(super) fn end_due_waits(tx: &Transaction<'_>) -> rusqlite::Result<()> {
 
 pub(super) fn end_waits(tx: &Transaction<'_>, which: &str, values: impl Params + Clone) -> rusqlite::Result<()> {
     tx.prepare_cached(&format!(
-        "INSERT INTO jobs (namespace, tap, id, payload, attempt, crashes, first_at, last_error)
-         SELECT namespace, tap, id, payload, attempt, crashes, first_at, last_error FROM jobs
+        "INSERT INTO jobs (namespace, tap, id, payload, attempt, crashes, detached, first_at, last_error)
+         SELECT namespace, tap, id, payload, attempt, crashes, detached, first_at, last_error FROM jobs
          WHERE due_ns IS NOT NULL AND {which} ORDER BY due_ns"
     ))?
     .execute(values.clone())?;

@@ -77,7 +77,7 @@ impl Log for Handle {
         let store = self.0.clone();
         let follows = match until {
             Until::Now => None,
-            Until::Forever => Some(Follower::new(&store)),
+            Until::Ever | Until::Forever => Some(Follower::new(&store)),
         };
         let namespace = store.namespace.clone();
         let end = store.reader.read(last).await?;
@@ -87,7 +87,8 @@ impl Log for Handle {
                 .query_row(params![namespace, since_ns], |row| row.get::<_, Option<i64>>(0))
         };
         let after = store.reader.read(first).await?.map_or(end, |first| (first - 1).min(end));
-        Ok(Box::new(LogReader { store, follows, since_ns, end, after, page: VecDeque::new() }))
+        let with_progress = until == Until::Forever;
+        Ok(Box::new(LogReader { store, follows, with_progress, since_ns, end, after, page: VecDeque::new() }))
     }
 }
 
@@ -118,6 +119,7 @@ impl Drop for Follower {
 struct LogReader {
     store: Arc<Store>,
     follows: Option<Follower>,
+    with_progress: bool,
     since_ns: i64,
     /// The end of the log when this reader was opened. Progress said before is not for it; all that was written since
     /// is, whatever clock it was timed by.
@@ -131,16 +133,19 @@ impl LogReader {
     /// Read on; returns whether there was something.
     async fn turn(&mut self) -> Result<bool, QueueError> {
         let (namespace, since_ns, end, after) = (self.store.namespace.clone(), self.since_ns, self.end, self.after);
+        let passing = self.with_progress;
         let until = if self.follows.is_some() { i64::MAX } else { end };
         let look = move |tx: &Transaction<'_>| {
+            // By its place: the index of times would have each page sorted anew.
             let mut query = tx.prepare_cached(
-                "SELECT seq, event FROM log
+                "SELECT seq, event FROM log NOT INDEXED
                  WHERE namespace = :namespace AND seq > :after AND seq <= :until
-                   AND (seq > :end OR (passing = 0 AND at_ns >= :since))
+                   AND (passing = 0 OR (:passing AND seq > :end)) AND (seq > :end OR at_ns >= :since)
                  ORDER BY seq LIMIT :page",
             )?;
             let values = named_params! {
                 ":namespace": namespace, ":after": after, ":until": until, ":since": since_ns, ":end": end, ":page": PAGE,
+                ":passing": passing,
             };
             query
                 .query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?

@@ -40,8 +40,9 @@ pub(super) async fn open(path: &Path, namespace: &str) -> Result<Backend, QueueE
     let store =
         opened.map_err(|error| QueueError::Unavailable(format!("opening the queue was given up: {error}")))??;
     log::trim(&store).await?;
+    let up = store.up.subscribe();
     let handle = Arc::new(Handle(store));
-    Ok(Backend { queue: handle.clone(), log: handle.clone(), desk: handle })
+    Ok(Backend { queue: handle.clone(), log: handle.clone(), desk: handle, up })
 }
 
 /// One open queue, as the three views of [`Backend`].
@@ -63,6 +64,8 @@ struct Store {
     /// Readers that follow the log.
     followers: AtomicUsize,
     changes: watch::Sender<()>,
+    /// Whether the leases could be renewed when that was last tried.
+    up: watch::Sender<bool>,
     appended: AtomicUsize,
 }
 
@@ -84,6 +87,7 @@ impl Store {
             serving: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
             changes: watch::Sender::new(()),
+            up: watch::Sender::new(true),
             appended: AtomicUsize::new(0),
         });
         watcher::start(&store, schema::connect(&path)?, kicked)?;

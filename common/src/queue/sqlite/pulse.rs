@@ -120,10 +120,12 @@ impl Pulse {
     /// Returns whether there will be something to do without being told.
     fn beat(&mut self, store: &Arc<Store>) -> bool {
         let holders: Vec<i64> = store.seats().iter().filter(|seat| !seat.is_gone()).map(|seat| seat.holder).collect();
-        if !holders.is_empty()
-            && let Err(error) = self.renew(store, &holders).and_then(|()| self.take_from_the_dead(store))
-        {
-            tracing::warn!(%error, "the leases of this process cannot be renewed; trying again");
+        if !holders.is_empty() {
+            let renewed = self.renew(store, &holders).and_then(|()| self.take_from_the_dead(store));
+            store.up.send_if_modified(|up| std::mem::replace(up, renewed.is_ok()) != renewed.is_ok());
+            if let Err(error) = renewed {
+                tracing::warn!(%error, "the leases of this process cannot be renewed; trying again");
+            }
         }
         self.trim.tick(&self.path, &mut self.connection);
         !holders.is_empty() || !self.pending.is_empty() || self.trim.is_needed()

@@ -13,7 +13,7 @@ use super::{clock, jobs};
 use crate::queue::QueueError;
 
 /// Raised with each change of the schema; a file of a higher version is refused, never guessed at.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// "IMWQ": tells our files from those of other programs.
 const APPLICATION: i64 = 0x494D_5751;
@@ -73,6 +73,9 @@ const TABLES: &str = "
     CREATE INDEX log_passing ON log (seq) WHERE passing = 1;
 ";
 
+/// What each later version adds to the one before; a file is brought up one by one.
+const CHANGES: [&str; 1] = ["ALTER TABLE jobs ADD COLUMN detached INTEGER NOT NULL DEFAULT 0"];
+
 /// Make the file ready for use by this program, and take back what the last boot left behind.
 pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
     create(path)?;
@@ -83,9 +86,14 @@ pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
     patiently(path, || connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())))?;
     patiently(path, || {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if version(&tx)? == 0 {
+        let found = version(&tx)?;
+        if found == 0 {
             tx.execute_batch(TABLES)?;
             tx.pragma_update(None, "application_id", APPLICATION)?;
+        }
+        if found < VERSION {
+            let known = usize::try_from(found.max(1) - 1).unwrap_or(0);
+            CHANGES.iter().skip(known).try_for_each(|change| tx.execute_batch(change))?;
             tx.pragma_update(None, "user_version", VERSION)?;
         }
         forget_boots_before(&tx, &boot)?;

@@ -91,6 +91,8 @@ impl Change {
                 let tap = if after.is_zero() { self.from } else { started(self.from) };
                 self.put(tx, id, &self.payload, counts, *after, tap)
             }
+            Verdict::Defer { after } => self.put(tx, id, &self.payload, counts, *after, self.from),
+            Verdict::Move { to } => self.put(tx, id, &self.payload, counts, Duration::ZERO, *to),
             Verdict::Bury(burial) => self.bury(tx, id, burial),
         }
     }

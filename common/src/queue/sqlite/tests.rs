@@ -57,6 +57,25 @@ async fn a_full_disk_is_said_and_loses_nothing() {
     assert_eq!(take(&mut new).await.payload, b"three");
 }
 
+/// Gives the table of subscriptions another name, so that nobody can renew a lease.
+async fn rename(handle: &Handle, from: &'static str, to: &'static str) {
+    let change = move |tx: &rusqlite::Transaction<'_>| tx.execute(&format!("ALTER TABLE {from} RENAME TO {to}"), []);
+    handle.0.writer.write(change).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_down_until_it_can() {
+    let directory = TempDir::new().unwrap();
+    let handle = store(&directory).await;
+    let mut up = handle.0.up.subscribe();
+    let _new = handle.consume(Tap::New(LANE), 1).await.unwrap();
+    assert!(*up.borrow());
+    rename(&handle, "subscriptions", "elsewhere").await;
+    tokio::time::timeout(SOON, up.wait_for(|up| !up)).await.unwrap().unwrap();
+    rename(&handle, "elsewhere", "subscriptions").await;
+    tokio::time::timeout(SOON, up.wait_for(|up| *up)).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_delivery_dropped_in_hand_comes_back_counted() {
     let directory = TempDir::new().unwrap();

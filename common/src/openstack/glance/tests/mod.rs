@@ -212,3 +212,23 @@ async fn deleting_what_is_gone_is_done() {
         assert_eq!(glance.delete("i1").await.map_err(|error| error.kind), expected, "{status}");
     }
 }
+
+#[tokio::test]
+async fn a_deletion_that_another_one_outran_is_done() {
+    let gone = Ok(Deletion::AlreadyGone);
+    for (found, status, expected) in
+        [(404, "", gone), (200, "deleted", gone), (200, "active", Err(CloudErrorKind::Rejected))]
+    {
+        let (_fake, glance) = glance(move |request| match request.method.as_str() {
+            "DELETE" => Reply::status(400),
+            _ if found == 404 => Reply::status(404),
+            _ => {
+                let mut shown = image("i1", "n");
+                shown["status"] = json!(status);
+                dated(200, &shown)
+            }
+        })
+        .await;
+        assert_eq!(glance.delete("i1").await.map_err(|error| error.kind), expected, "{found} {status}");
+    }
+}

@@ -1,6 +1,5 @@
-//! `imagewright dead`
+//! `imagewright dead list`
 
-use clap::{Args, Subcommand};
 use imagewright_common::queue::Dead;
 use imagewright_common::{status, wire};
 use jiff::Timestamp;
@@ -10,28 +9,10 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::report::{self, Table};
 
-/// Look at the jobs that were given up, and why.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  imagewright dead list")]
-pub(crate) struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// List them, oldest first. Looking changes nothing.
-    #[command(after_help = "\
-Example:
-  imagewright dead list --json | jq -r '.[] | select(.cloud == \"edge-1\") | .reason'")]
-    List,
-}
-
+/// One of the dead as it is listed.
 #[derive(Debug, Serialize)]
-struct Row {
-    id: String,
+pub(super) struct Row {
+    pub(super) id: String,
     kind: Option<String>,
     name: Option<String>,
     cloud: Option<String>,
@@ -45,15 +26,9 @@ struct Row {
     worker: Option<String>,
 }
 
-pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
-    match options.command {
-        Command::List => list(context).await,
-    }
-}
-
-async fn list(context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let dead = context.open().await?.desk.dead().await?;
-    let rows: Vec<Row> = dead.into_iter().map(row).collect();
+    let rows: Vec<Row> = dead.iter().map(row).collect();
     if context.json {
         report::json(&rows)?;
     } else {
@@ -62,9 +37,9 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn row(dead: Dead) -> Row {
+pub(super) fn row(dead: &Dead) -> Row {
     let glimpse = wire::glimpse(&dead.payload);
-    let burial = dead.burial;
+    let burial = dead.burial.clone();
     Row {
         id: status::message_id(&dead.payload),
         kind: glimpse.kind,
@@ -81,7 +56,7 @@ fn row(dead: Dead) -> Row {
     }
 }
 
-fn table(rows: &[Row]) -> Table {
+pub(super) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new(&["JOB", "KIND", "NAME", "CLOUD", "ATTEMPTS", "BURIED"]);
     for row in rows {
         let cells = vec![
@@ -113,7 +88,7 @@ mod tests {
     #[test]
     fn every_field_is_there_even_for_what_nobody_can_read() {
         let burial = Burial { reason: "not JSON".to_owned(), field: Some("message".to_owned()), ..Burial::default() };
-        let row = row(dead("{", burial));
+        let row = row(&dead("{", burial));
         let shown = serde_json::to_value(&row).unwrap();
         assert_eq!(
             shown,
@@ -130,7 +105,7 @@ mod tests {
     fn a_readable_message_says_what_it_was() {
         let payload = r#"{"id":"0199A0C2-7c1e-7aaa-8bbb-3f2f6a1d9c55","spec":{"kind":"build","name":"n","cloud":"c"}}"#;
         let burial = Burial { reason: "gave up".to_owned(), error: Some("timed out".to_owned()), ..Burial::default() };
-        let row = row(dead(payload, burial));
+        let row = row(&dead(payload, burial));
         assert_eq!((row.id.as_str(), row.kind.as_deref()), ("0199a0c2-7c1e-7aaa-8bbb-3f2f6a1d9c55", Some("build")));
         assert!(table(&[row]).render().ends_with("    gave up (timed out)\n"));
     }

@@ -1,0 +1,118 @@
+"""Users of RabbitMQ with no more rights than they need, and with less."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.amqp import Amqp
+from harness.https import FileServer
+from harness.openstack import OpenStack
+from harness.process import LOOPBACK
+from harness.rabbitmq import Broker, Node
+from harness.site import Site
+
+pytestmark = [pytest.mark.xdist_group("rabbitmq"), pytest.mark.timeout(240)]
+
+PASSWORD = "pass-of-the-test"
+NOTHING = "^$"
+
+# As docs/operations.md has them, with NS for the namespace.
+WORKER = (NOTHING, r"^(amq\.default|NS\.(jobs|events|wait\..*))$", r"^NS\.((upload|prune)\..*|lost|log)$")
+PERSON = (
+    r"^(amq\.gen.*|NS\.dead\.reader)$",
+    r"^(amq\.(default|gen.*)|NS\.(jobs|events))$",
+    r"^(amq\.gen.*|NS\.(log|dead|events))$",
+)
+MINE = (r"^NS\.", r"^NS\.", r"^NS\.")
+
+
+class Rights:
+    """Users of one broker, made for one installation."""
+
+    def __init__(self, site: Site, node: Node) -> None:
+        self._site = site
+        self._node = node
+        self._names: list[str] = []
+
+    def become(self, who: str, rights: tuple[str, str, str]) -> None:
+        """The programs that start from now on are this user."""
+        namespace = self._site.namespace
+        name = f"{who}-{namespace}"
+        self._node.ctl("add_user", name, PASSWORD)
+        self._names.append(name)
+        self._node.ctl("set_permissions", name, *(one.replace("NS", namespace) for one in rights))
+        self._site.client.queue = f"amqp://{name}:{PASSWORD}@{LOOPBACK}:{self._node.port}"
+
+    def forget(self) -> None:
+        for name in self._names:
+            self._node.ctl("delete_user", name)
+
+
+@pytest.fixture
+def site(stack: OpenStack, files: FileServer, broker: Broker, tmp_path: Path) -> Iterator[Site]:
+    made = Site(stack, files, broker, tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def rights(site: Site, broker: Broker) -> Iterator[Rights]:
+    made = Rights(site, broker.nodes[0])
+    yield made
+    site.stop()
+    made.forget()
+
+
+def test_the_rights_that_the_documentation_lists_are_enough(site: Site, rights: Rights) -> None:
+    rights.become("admin", MINE)
+    site.client.run("queues")
+    rights.become("worker", WORKER)
+    worker = site.worker()
+    rights.become("person", PERSON)
+    (job,) = site.client.upload("with-rights", site.qcow2())
+    site.client.tree_ended(job)
+    assert site.client.status(job)["state"] == "succeeded"
+    (missing,) = site.client.upload("with-rights", site.root / "absent.img", code=1)
+    assert missing in site.client.dead()
+    assert site.client.json("queues")
+    assert worker.is_running()
+
+
+def test_who_may_not_publish_is_told_so(site: Site, rights: Rights) -> None:
+    rights.become("admin", MINE)
+    site.client.run("queues")
+    rights.become("reader", (PERSON[0], r"^amq\.default$", PERSON[2]))
+    words = ["upload", "--name", "x", "--arch", "amd64", "--cloud", "cloud1", "--file", site.qcow2()]
+    done = site.client.run(*words, code=64, seconds=11)
+    assert f"access to exchange '{site.namespace}.jobs'" in done.err
+    assert PASSWORD not in done.err
+
+
+def test_who_may_not_read_the_log_is_told_so(site: Site, rights: Rights) -> None:
+    rights.become("admin", MINE)
+    site.client.run("queues")
+    rights.become("writer", (PERSON[0], PERSON[1], NOTHING))
+    done = site.client.run("status", code=64, seconds=11)
+    assert f"access to queue '{site.namespace}.log'" in done.err
+
+
+def test_who_may_not_declare_what_is_missing_is_told_what_and_how(site: Site, rights: Rights) -> None:
+    rights.become("admin", MINE)
+    site.client.run("queues")
+    amqp = Amqp(site.client.queue, site.namespace)
+    amqp.delete_queues([amqp.queue("wait.300")])
+    rights.become("person", PERSON)
+    done = site.client.run("queues", code=64, seconds=11)
+    assert f"{site.namespace}.wait.300" in done.err
+    assert "`imagewright queues` as a user who may configure" in done.err
+
+
+def test_a_worker_that_may_not_read_its_lanes_ends_and_says_which(site: Site, rights: Rights) -> None:
+    rights.become("admin", MINE)
+    site.client.run("queues")
+    rights.become("worker", (NOTHING, WORKER[1], r"^NS\.(prune\..*|lost|log)$"))
+    worker = site.worker()
+    assert worker.wait(30) == 64
+    assert f"access to queue '{site.namespace}.upload." in worker.tail()
+    assert PASSWORD not in worker.tail(200)
