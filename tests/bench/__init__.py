@@ -1,0 +1,1 @@
+"""Speed: the programs beside every alternative, in turn, in one run."""
