@@ -112,6 +112,13 @@ pub enum What {
         /// What.
         message: String,
     },
+    /// What something that the job runs has written; changes no state.
+    Output {
+        /// What runs, as in `script`.
+        step: String,
+        /// The text.
+        text: String,
+    },
     /// Bytes on their way; never in the log.
     Progress {
         /// Bytes sent so far.
@@ -136,6 +143,7 @@ impl What {
             What::CancelRequested => "cancel_requested",
             What::Cancelled => "cancelled",
             What::Warning { .. } => "warning",
+            What::Output { .. } => "output",
             What::Progress { .. } => "progress",
         }
     }

@@ -1,13 +1,16 @@
 //! What a message may ask of a worker beyond its own options: a YAML file, all of whose keys have a default.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use jiff::SignedDuration;
 use serde::Deserialize;
+use url::Url;
 
-use crate::job::Visibility;
+use crate::job::{SecretName, Sha256Hex, Visibility};
 use crate::yaml;
 
 /// The commented default, which is also the reference.
@@ -28,6 +31,34 @@ pub struct Policy {
     pub copy_from: Globs,
     /// How long a leftover of ours lies untouched before it is removed.
     pub leftover_grace: Duration,
+    /// Servers that jobs may make images of, by name or id.
+    pub servers: Globs,
+    /// Proxies that jobs may give a builder, as `HOST:PORT`.
+    pub proxies: Globs,
+    /// Where workers come from when they log in at a builder: CIDR blocks.
+    pub ssh_from: Vec<String>,
+    /// The port of SSH on builders.
+    pub ssh_port: u16,
+    /// Which scripts may have which secrets.
+    pub secrets: BTreeMap<SecretName, Grant>,
+}
+
+/// Which scripts may have a secret: by their digest or by the host that they come from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grant {
+    /// SHA-256 digests.
+    pub sha256: Vec<Sha256Hex>,
+    /// Hosts.
+    pub hosts: Vec<String>,
+}
+
+impl Grant {
+    /// Whether a script of this digest, from this address, may have the secret.
+    pub fn fits(&self, url: &Url, sha256: &str) -> bool {
+        self.sha256.iter().any(|known| known.as_str() == sha256)
+            || url.host_str().is_some_and(|host| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)))
+    }
 }
 
 /// Shell patterns of which one must fit.
@@ -66,6 +97,11 @@ struct Text {
     visibilities: Vec<Visibility>,
     copy_from: Vec<String>,
     leftover_grace: String,
+    servers: Vec<String>,
+    proxies: Vec<String>,
+    ssh_from: Vec<String>,
+    ssh_port: u16,
+    secrets: BTreeMap<SecretName, Grant>,
 }
 
 impl Default for Text {
@@ -78,6 +114,11 @@ impl Default for Text {
             visibilities: vec![Visibility::Private, Visibility::Shared],
             copy_from: any(),
             leftover_grace: "24h".to_owned(),
+            servers: any(),
+            proxies: Vec::new(),
+            ssh_from: Vec::new(),
+            ssh_port: 22,
+            secrets: BTreeMap::new(),
         }
     }
 }
@@ -103,7 +144,15 @@ impl Policy {
             .leftover_grace
             .parse()
             .map_err(|error| wrong(format!("leftover_grace: {error}; write for example 24h")))?;
+        if let Some(block) = text.ssh_from.iter().find(|block| !is_cidr(block)) {
+            return Err(wrong(format!("ssh_from: {block:?} is no CIDR block; write for example 10.0.8.0/24")));
+        }
         Ok(Policy {
+            servers: globs("servers", &text.servers)?,
+            proxies: globs("proxies", &text.proxies)?,
+            ssh_from: text.ssh_from,
+            ssh_port: text.ssh_port,
+            secrets: text.secrets,
             clouds: globs("clouds", &text.clouds)?,
             names: globs("names", &text.names)?,
             adopt: globs("adopt", &text.adopt)?,
@@ -113,6 +162,16 @@ impl Policy {
                 .map_err(|_| wrong("leftover_grace: may not be negative".to_owned()))?,
         })
     }
+}
+
+fn is_cidr(block: &str) -> bool {
+    let Some((address, bits)) = block.split_once('/') else { return false };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
 impl Globs {

@@ -1,11 +1,13 @@
 //! Bytes to jobs and back. Strict: what a message holds beyond its version is refused, and the refusal names the field.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::job::{Kind, Message, Spec, VERSION};
+use crate::job::{CloudName, Kind, Message, Spec, VERSION};
 
 /// The largest message read, in bytes.
 pub const SIZE_MAX: usize = 256 * 1024;
@@ -160,6 +162,8 @@ fn decode_spec(spec: Value) -> Result<Spec, DecodeError> {
         }
         Kind::Upload => Spec::Upload(typed(Value::Object(fields), "spec")?),
         Kind::Prune => Spec::Prune(typed(Value::Object(fields), "spec")?),
+        Kind::Snapshot => Spec::Snapshot(typed(Value::Object(fields), "spec")?),
+        Kind::Build => Spec::Build(typed(Value::Object(fields), "spec")?),
     })
 }
 
@@ -203,7 +207,16 @@ fn check(message: &Message, now: Timestamp) -> Result<(), DecodeError> {
     }
     match &message.spec {
         Spec::Upload(upload) => upload.properties.keys().try_for_each(|key| property(key)),
-        Spec::Prune(_) => Ok(()),
+        Spec::Build(build) => each_once("spec.upload_to", &build.upload_to),
+        Spec::Prune(_) | Spec::Snapshot(_) => Ok(()),
+    }
+}
+
+fn each_once(field: &str, clouds: &[CloudName]) -> Result<(), DecodeError> {
+    let mut seen = HashSet::new();
+    match clouds.iter().find(|cloud| !seen.insert(*cloud)) {
+        Some(twice) => Err(DecodeError::new(field, format!("{twice} is named twice"))),
+        None => Ok(()),
     }
 }
 

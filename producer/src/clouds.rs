@@ -35,6 +35,12 @@ pub(crate) fn required(clouds: &[CloudName]) -> Result<Vec<CloudName>, Failure> 
     Ok(clouds)
 }
 
+/// The one cloud that `--cloud` said, else `OS_CLOUD`.
+pub(crate) fn one(cloud: Option<CloudName>) -> Result<CloudName, Failure> {
+    let clouds = required(cloud.as_slice())?;
+    clouds.into_iter().next().ok_or_else(|| Failure::usage("no cloud is named"))
+}
+
 /// The clouds that clouds.yaml and the environment know.
 pub(crate) fn pool() -> Result<Arc<CloudPool>, Failure> {
     let clouds = Clouds::load().map_err(|error| Failure::usage(error.to_string()))?;

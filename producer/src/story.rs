@@ -43,6 +43,7 @@ fn detail(what: &What) -> String {
             format!("{}{error}{}{}  ", field.unwrap_or_default(), at_step(step), asked(request_id, error))
         }
         What::Warning { message } => format!("{message}  "),
+        What::Output { step, text } => format!("{step}:\n{}", text.trim_end()),
         What::Progress { bytes, total, rate } => {
             format!("{} of {}, {}/s  ", report::size(*bytes), report::size(*total), report::size(*rate))
         }

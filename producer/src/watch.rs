@@ -73,6 +73,7 @@ impl Watch {
         self.members.extend(job.children.iter().cloned());
         match &event.what {
             What::Progress { .. } => job.transfer.is_some().then_some(News::Progress(job)),
+            What::Output { .. } => None,
             What::Warning { message } => Some(News::Warning(job, message.clone())),
             What::CancelRequested => {
                 (!job.state.is_terminal()).then(|| News::Warning(job, "asked to be cancelled".to_owned()))

@@ -29,7 +29,7 @@ impl Desk {
         if let Ended::Failed(failure) = &mut ended {
             failure.step = job.observer.step();
         }
-        if let Ended::Succeeded { children, .. } = &ended {
+        if let Ended::Succeeded { children, .. } | Ended::Next { children, .. } = &ended {
             for child in children {
                 self.enqueue(child).await?;
             }

@@ -223,6 +223,7 @@ fn ended(what: What, worker: &str) -> Verdict {
         | What::CancelRequested
         | What::Cancelled
         | What::Warning { .. }
+        | What::Output { .. }
         | What::Progress { .. } => Verdict::Done,
     }
 }

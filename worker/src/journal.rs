@@ -96,5 +96,6 @@ fn detail(what: &What) -> String {
         What::Retrying { error, .. } | What::Failed { error, .. } => error.clone(),
         What::Succeeded { result } => result.to_string(),
         What::Warning { message } => message.clone(),
+        What::Output { step, text } => format!("{} bytes of {step}", text.len()),
     }
 }

@@ -208,6 +208,7 @@ impl Ledger {
             | What::Waiting { .. }
             | What::Retrying { .. }
             | What::Warning { .. }
+            | What::Output { .. }
             | What::Progress { .. } => false,
         }
     }
@@ -219,7 +220,7 @@ impl State {
             What::Waiting { until, .. } | What::Retrying { until, .. } if event.kind.as_deref() == Some("prune") => {
                 self.prunes.insert(job, *until);
             }
-            What::Warning { .. } | What::Progress { .. } | What::CancelRequested => {}
+            What::Warning { .. } | What::Output { .. } | What::Progress { .. } | What::CancelRequested => {}
             What::Queued
             | What::Started { .. }
             | What::Waiting { .. }
@@ -250,6 +251,7 @@ impl State {
             | What::Waiting { .. }
             | What::CancelRequested
             | What::Warning { .. }
+            | What::Output { .. }
             | What::Progress { .. } => {}
         }
     }
@@ -284,6 +286,7 @@ impl State {
             | What::Cancelled
             | What::CancelRequested
             | What::Warning { .. }
+            | What::Output { .. }
             | What::Progress { .. } => return,
         };
         (entry.stands, entry.since) = (stands, now);

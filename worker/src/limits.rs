@@ -14,7 +14,14 @@ pub(crate) fn check(message: &Message, policy: &Policy) -> Result<(), DecodeErro
     )?;
     refuse_unless(policy.names.fits(spec.name().as_str()), "spec.name", "the policy does not allow this name (names)")?;
     match spec {
-        Spec::Prune(_) => Ok(()),
+        // Which server it is, only the cloud can tell.
+        Spec::Prune(_) | Spec::Snapshot(_) => Ok(()),
+        Spec::Build(build) => {
+            let every = build.upload_to.iter().all(|cloud| policy.clouds.fits(cloud.as_str()));
+            refuse_unless(every, "spec.upload_to", "the policy does not allow one of these clouds (clouds)")?;
+            let proxy = build.proxy.as_ref().is_none_or(|proxy| policy.proxies.fits(proxy.as_str()));
+            refuse_unless(proxy, "spec.proxy", "the policy does not allow this proxy (proxies)")
+        }
         Spec::Upload(upload) => {
             let seen = policy.visibilities.contains(&upload.visibility);
             refuse_unless(seen, "spec.visibility", "the policy does not allow this visibility (visibilities)")?;

@@ -1,10 +1,12 @@
 //! The worker: takes jobs from the queue and does them, one bounded step at a time.
 
 mod ages;
+mod builders;
 mod cancel;
 mod conclude;
 mod drain;
 mod future;
+mod guest;
 mod handle;
 mod history;
 mod journal;

@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use imagewright_common::arch::Arch;
 use imagewright_common::job::Kind;
+use imagewright_common::queue;
 use imagewright_common::telemetry::Format;
 
 /// Do image jobs: upload to Glance, verify, prune.
@@ -46,7 +47,12 @@ pub(crate) struct Options {
     pub(crate) archs: Vec<Arch>,
 
     /// Jobs at once, by kind.
-    #[arg(long, env = "IMAGEWRIGHT_CONCURRENCY", default_value = "upload=8,prune=8", value_name = "KIND=N,...")]
+    #[arg(
+        long,
+        env = "IMAGEWRIGHT_CONCURRENCY",
+        default_value = "upload=8,prune=8,snapshot=32,build=200",
+        value_name = "KIND=N,..."
+    )]
     pub(crate) concurrency: Concurrency,
 
     /// Transfers at once to one cloud.
@@ -64,6 +70,15 @@ pub(crate) struct Options {
     /// What else messages may ask: a YAML file. --print-policy shows the default, with comments.
     #[arg(long, env = "IMAGEWRIGHT_POLICY", value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+
+    /// A folder with one file per secret that scripts of builds may be given, by name; not readable for everybody.
+    #[arg(long, env = "IMAGEWRIGHT_SECRETS_DIR", value_name = "DIR")]
+    pub(crate) secrets_dir: Option<PathBuf>,
+
+    /// At least 32 random bytes, from which the SSH keys of builds are derived; the same on every worker that builds for
+    /// this queue. Made when it is not there. By default in the state directory of the user.
+    #[arg(long, env = "IMAGEWRIGHT_BUILD_KEY_FILE", value_name = "FILE")]
+    pub(crate) build_key_file: Option<PathBuf>,
 
     /// Print the default policy and exit.
     #[arg(long)]
@@ -123,6 +138,12 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// See `--build-key-file`.
+    pub(crate) fn build_key_file(&self) -> PathBuf {
+        let default = || queue::state_directory(&|name| std::env::var(name).ok()).unwrap_or_default().join("build-key");
+        self.build_key_file.clone().unwrap_or_else(default)
     }
 
     /// How much louder than usual the log is.

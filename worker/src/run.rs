@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::builders::Builders;
 use crate::drain;
 use crate::handle::Desk;
 use crate::journal::Journal;
@@ -95,6 +96,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
         room,
         log: backend.log.clone(),
         namespace: options.namespace.clone(),
+        builders: Builders::new(options.build_key_file(), options.secrets_dir.clone()),
     };
     let (stop, stopping) = watch::channel(false);
     let (hand_back, handing_back) = watch::channel(false);

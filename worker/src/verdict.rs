@@ -44,6 +44,17 @@ pub(crate) enum Ended {
         /// What is waited for.
         why: String,
     },
+    /// One step is done, and the next one is known.
+    Next {
+        /// The message that it goes by.
+        payload: Vec<u8>,
+        /// Not before.
+        after: Duration,
+        /// What is waited for.
+        why: String,
+        /// Jobs that follow already.
+        children: Vec<Message>,
+    },
     /// Another worker goes on with it.
     TakenOver,
     /// It had ended before, and what came of it is in the log.
@@ -116,7 +127,7 @@ impl Decision {
 fn budget(kind: Kind) -> u32 {
     match kind {
         Kind::Upload => 25,
-        Kind::Prune => 15,
+        Kind::Prune | Kind::Snapshot | Kind::Build => 15,
     }
 }
 
@@ -132,6 +143,10 @@ pub(crate) fn decide(
     match ended {
         Ended::Succeeded { result, .. } => Decision { say: Some(What::Succeeded { result }), verdict: Verdict::Done },
         Ended::Wait { after, why } => waiting(counts, after, why, now),
+        Ended::Next { payload, after, why, .. } => {
+            let say = What::Waiting { until: later(now, after), why, attempt: 0, detached: false };
+            Decision { say: Some(say), verdict: Verdict::Continue { payload, after } }
+        }
         Ended::TakenOver => Decision { say: None, verdict: Verdict::Release { after: Duration::from_secs(5) } },
         Ended::Before(Before::Well) => Decision { say: None, verdict: Verdict::Done },
         Ended::Before(Before::Badly(reason)) => {

@@ -227,6 +227,8 @@ fn noun(kind: Kind) -> &'static str {
     match kind {
         Kind::Upload => "transfer",
         Kind::Prune => "pruning",
+        Kind::Snapshot => "snapshot",
+        Kind::Build => "build",
     }
 }
 

@@ -1,5 +1,6 @@
 //! What may be asked: the job message, version 1. Only data; how it is done is the worker's business.
 
+mod build;
 mod prune;
 mod schema;
 mod upload;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::arch::Arch;
+pub use build::{
+    Base, BuildSpec, HostPort, Prefix, RELEASES, RunnerVersion, Script, SecretName, Sha256Hex, SnapshotSpec,
+};
 pub use prune::PruneSpec;
 pub use schema::{property_names, schema};
 pub use upload::{BadSource, DiskFormat, ImageRef, Source, UploadSpec, Visibility};
@@ -59,6 +63,9 @@ pub struct Progress {
     /// Raised each time the job is requeued from `dead`.
     #[serde(default)]
     pub run: u32,
+    /// How far a job of several steps has come, for workers alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<serde_json::Value>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
@@ -72,6 +79,10 @@ pub enum Spec {
     Upload(UploadSpec),
     /// Keep the newest revisions of an image on one cloud.
     Prune(PruneSpec),
+    /// Make an image of a server.
+    Snapshot(SnapshotSpec),
+    /// Build an image.
+    Build(BuildSpec),
 }
 
 /// The kinds of job, without their data.
@@ -82,6 +93,10 @@ pub enum Kind {
     Upload,
     /// See [`PruneSpec`].
     Prune,
+    /// See [`SnapshotSpec`].
+    Snapshot,
+    /// See [`BuildSpec`].
+    Build,
 }
 
 /// Where jobs of one kind and architecture queue up; written `<kind>.<arch>`, as in `upload.amd64` or `prune.any`.
@@ -135,15 +150,15 @@ impl Spec {
         match self {
             Spec::Upload(_) => Kind::Upload,
             Spec::Prune(_) => Kind::Prune,
+            Spec::Snapshot(_) => Kind::Snapshot,
+            Spec::Build(_) => Kind::Build,
         }
     }
 
     /// The lane it belongs on; decided by the body, never by where a message was found.
     pub fn lane(&self) -> Lane {
-        match self {
-            Spec::Upload(upload) => Lane { kind: Kind::Upload, arch: Some(upload.arch) },
-            Spec::Prune(_) => Lane { kind: Kind::Prune, arch: None },
-        }
+        let kind = self.kind();
+        Lane { kind, arch: if kind.per_arch() { self.arch() } else { None } }
     }
 
     /// The image name it is about.
@@ -151,6 +166,8 @@ impl Spec {
         match self {
             Spec::Upload(upload) => &upload.name,
             Spec::Prune(prune) => &prune.name,
+            Spec::Snapshot(snapshot) => &snapshot.name,
+            Spec::Build(build) => &build.name,
         }
     }
 
@@ -159,6 +176,8 @@ impl Spec {
         match self {
             Spec::Upload(upload) => &upload.cloud,
             Spec::Prune(prune) => &prune.cloud,
+            Spec::Snapshot(snapshot) => &snapshot.cloud,
+            Spec::Build(build) => &build.cloud,
         }
     }
 
@@ -167,26 +186,30 @@ impl Spec {
         match self {
             Spec::Upload(upload) => Some(upload.arch),
             Spec::Prune(prune) => prune.arch,
+            Spec::Snapshot(snapshot) => Some(snapshot.arch),
+            Spec::Build(build) => Some(build.arch),
         }
     }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 2] = [Kind::Upload, Kind::Prune];
+    pub const ALL: [Kind; 4] = [Kind::Upload, Kind::Prune, Kind::Snapshot, Kind::Build];
 
     /// The word used in messages and lanes.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Upload => "upload",
             Kind::Prune => "prune",
+            Kind::Snapshot => "snapshot",
+            Kind::Build => "build",
         }
     }
 
     /// Whether jobs of this kind queue per architecture.
     pub fn per_arch(self) -> bool {
         match self {
-            Kind::Upload => true,
+            Kind::Upload | Kind::Snapshot | Kind::Build => true,
             Kind::Prune => false,
         }
     }

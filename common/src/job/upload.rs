@@ -82,8 +82,16 @@ struct LooseSource {
 
 /// An address may hold a signature, so the error does not quote it, as that of `Url` itself would.
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| Url::parse(&text).map_err(|error| D::Error::custom(format!("no address: {error}")))).transpose()
+    Option::<String>::deserialize(deserializer)?.map(|text| parse_address(&text)).transpose()
+}
+
+/// The same where there must be one.
+pub(super) fn one_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    parse_address(&String::deserialize(deserializer)?)
+}
+
+fn parse_address<E: Error>(text: &str) -> Result<Url, E> {
+    Url::parse(text).map_err(|error| E::custom(format!("no address: {error}")))
 }
 
 /// What the schema says of a source; never built.

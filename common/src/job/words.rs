@@ -30,6 +30,24 @@ pub enum BadWord {
     /// An image name that Glance would read as a list filter.
     #[error("an image name may not begin with \"in:\", which Glance reads as a list of names")]
     Filter,
+    /// A base that is none.
+    #[error("unknown base {0:?}: use focal, jammy, noble, resolute, their versions (24.04), or image:NAME-OR-ID")]
+    Base(String),
+    /// A version of the runner agent that is none.
+    #[error("runner_version is three numbers, as in 2.330.0, or latest, or none")]
+    RunnerVersion,
+    /// A prefix of names that clouds would not take.
+    #[error("prefix has 1 to 63 letters, digits and hyphens, and does not begin with a hyphen")]
+    Prefix,
+    /// A proxy that is no host and port.
+    #[error("proxy is HOST:PORT, as in proxy.example.org:3128")]
+    HostPort,
+    /// A name that no environment variable can have.
+    #[error("the name of a secret has letters, digits and underscores, and does not begin with a digit")]
+    Secret,
+    /// A digest that is none.
+    #[error("sha256 is 64 hexadecimal digits")]
+    Digest,
     /// A count of revisions out of its bounds.
     #[error("keep is 1 to 99, not {0}: at least the newest revision always stays")]
     Keep(u64),

@@ -18,6 +18,7 @@ use super::http::{self, Answer, Clients};
 use super::keystone::{self, Token};
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+const OPENSTACK_API_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 const X_SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
 /// A logged-in cloud. One per cloud and process: clones share the token. Nothing is sent before it is needed.
@@ -50,6 +51,21 @@ pub(crate) struct Call {
     pub(crate) body: Option<(&'static str, Bytes)>,
     /// Whether it may be sent again when it is not known to have arrived.
     pub(crate) repeatable: bool,
+    /// The microversion that is asked for, as in `compute 2.45`.
+    pub(crate) version: Option<&'static str>,
+}
+
+impl Call {
+    /// A call without a body, which may be repeated.
+    pub(crate) fn plain(method: Method, url: Url) -> Call {
+        Call { method, url, body: None, repeatable: true, version: None }
+    }
+
+    /// A call with a JSON body, which may not be repeated.
+    pub(crate) fn json(method: Method, url: Url, body: &serde_json::Value) -> Call {
+        let body = Some(("application/json", Bytes::from(body.to_string())));
+        Call { method, url, body, repeatable: false, version: None }
+    }
 }
 
 impl fmt::Debug for Session {
@@ -150,7 +166,10 @@ impl Session {
     async fn call_with(&self, token: &Token, call: &Call, place: &Place) -> Result<Answer, CloudError> {
         let request = || {
             let request = self.inner.clients.api.request(call.method.clone(), call.url.clone());
-            let request = request.header(X_AUTH_TOKEN, sensitive(&token.secret));
+            let mut request = request.header(X_AUTH_TOKEN, sensitive(&token.secret));
+            if let Some(version) = call.version {
+                request = request.header(OPENSTACK_API_VERSION, version);
+            }
             match &call.body {
                 Some((kind, body)) => request.header(CONTENT_TYPE, *kind).body(body.clone()),
                 None => request,

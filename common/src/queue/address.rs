@@ -95,12 +95,18 @@ impl Address {
     /// # Errors
     /// [`AddressError::NoHome`] when `env` knows neither.
     pub fn embedded(env: &dyn Fn(&str) -> Option<String>) -> Result<Address, AddressError> {
-        let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state = absolute("XDG_STATE_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-            .ok_or(AddressError::NoHome)?;
-        Ok(Address::Sqlite(state.join("imagewright/queue.db")))
+        Ok(Address::Sqlite(state_directory(env)?.join("queue.db")))
     }
+}
+
+/// Where this user's state lies: see [`Address::embedded`].
+///
+/// # Errors
+/// [`AddressError::NoHome`] when `env` knows neither.
+pub fn state_directory(env: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, AddressError> {
+    let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    Ok(state.ok_or(AddressError::NoHome)?.join("imagewright"))
 }
 
 impl FromStr for Address {

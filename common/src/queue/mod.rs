@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::event::Event;
 use crate::job::Lane;
-pub use address::{Address, AddressError, AmqpHost, Tls};
+pub use address::{Address, AddressError, AmqpHost, Tls, state_directory};
 
 /// The three views of one open queue.
 #[derive(Clone)]

@@ -247,7 +247,7 @@ impl Job {
                 self.error = None;
             }
             What::CancelRequested => self.cancel_requested = true,
-            What::Warning { .. } | What::Progress { .. } => {}
+            What::Warning { .. } | What::Output { .. } | What::Progress { .. } => {}
         }
     }
 

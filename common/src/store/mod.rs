@@ -10,6 +10,7 @@ pub mod newest;
 mod observer;
 pub mod retention;
 pub mod revision;
+pub mod snapshot;
 mod sources;
 pub mod stamp;
 mod takeover;

@@ -48,6 +48,13 @@ pub struct Stamp {
 impl Stamp {
     /// The properties of image `id`.
     pub fn properties(&self, id: Uuid) -> BTreeMap<String, String> {
+        let mut properties = self.of_snapshot();
+        properties.insert(SELF.to_owned(), id.to_string());
+        properties
+    }
+
+    /// The properties of an image whose id is not known yet: not yet a true stamp.
+    pub fn of_snapshot(&self) -> BTreeMap<String, String> {
         [
             (JOB, self.job.to_string()),
             (KIND, self.kind.to_string()),
@@ -55,7 +62,6 @@ impl Stamp {
             (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
             (NAMESPACE, self.namespace.clone()),
             (ARCH, self.arch.to_string()),
-            (SELF, id.to_string()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))

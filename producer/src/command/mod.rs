@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod build;
 pub(crate) mod cancel;
 pub(crate) mod dead;
 pub(crate) mod images;
@@ -9,6 +10,7 @@ pub(crate) mod prune;
 pub(crate) mod queues;
 pub(crate) mod schedule;
 pub(crate) mod schema;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod upload;
 pub(crate) mod watch;
@@ -21,6 +23,8 @@ use crate::exit::{Exit, Failure};
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Upload(options) => upload::run(context, options).await,
+        Command::Build(options) => build::run(context, options).await,
+        Command::Snapshot(options) => snapshot::run(context, options).await,
         Command::Prune(options) => prune::run(context, options).await,
         Command::LatestBuildId(options) => latest_build_id::run(context, options).await,
         Command::Images(options) => images::run(context, options).await,

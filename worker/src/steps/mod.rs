@@ -1,22 +1,29 @@
 //! One step of a job: ask the world, act once, return.
 
+mod build;
 mod failure;
+mod progress;
 mod prune;
+mod snapshot;
 mod upload;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use imagewright_common::job::{Message, Spec};
+use imagewright_common::arch::Arch;
+use imagewright_common::event::{Event, What};
+use imagewright_common::job::{CloudName, ImageName, Keep, Message, PruneSpec, Spec, VERSION};
 use imagewright_common::openstack::Clouds;
 use imagewright_common::policy::Policy;
 use imagewright_common::queue::Log;
 use imagewright_common::store::upload::Look;
 use imagewright_common::store::withdraw::Withdrawn;
 use imagewright_common::store::{CloudPool, Observer, Sources};
+use imagewright_common::telemetry::process_name;
 
+use crate::builders::Builders;
 use crate::room::Room;
-use crate::verdict::{Ended, Failure};
+use crate::verdict::{Ended, Failure, Sort};
 
 /// What steps work with.
 pub(crate) struct Tools {
@@ -26,12 +33,19 @@ pub(crate) struct Tools {
     pub(crate) room: Room,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) namespace: String,
+    pub(crate) builders: Builders,
 }
 
 impl Tools {
     /// The policy in force.
     pub(crate) fn policy(&self) -> Arc<Policy> {
         self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Say something of a job that changes nothing.
+    async fn say(&self, message: &Message, what: What) -> Result<(), Failure> {
+        let said = self.log.append(&Event::of(message, &process_name(), what)).await;
+        said.map_err(|error| Failure::plain(Sort::Transient { after: None }, error.to_string()))
     }
 
     /// Read clouds.yaml and the policy again, and use them from the next step on; what cannot be read changes nothing.
@@ -48,6 +62,8 @@ pub(crate) async fn advance(tools: &Tools, message: &Message, observer: &Arc<Obs
     match &message.spec {
         Spec::Upload(spec) => upload::advance(tools, message, spec, observer).await,
         Spec::Prune(spec) => prune::advance(tools, spec, observer).await,
+        Spec::Snapshot(spec) => snapshot::advance(tools, message, spec, observer).await,
+        Spec::Build(spec) => build::advance(tools, message, spec, observer).await,
     }
 }
 
@@ -55,7 +71,7 @@ pub(crate) async fn advance(tools: &Tools, message: &Message, observer: &Arc<Obs
 pub(crate) async fn look(tools: &Tools, message: &Message) -> Result<Look, Failure> {
     match &message.spec {
         Spec::Upload(spec) => upload::look(tools, message, spec).await,
-        Spec::Prune(_) => Ok(Look::Unknown),
+        Spec::Prune(_) | Spec::Snapshot(_) | Spec::Build(_) => Ok(Look::Unknown),
     }
 }
 
@@ -64,13 +80,38 @@ pub(crate) async fn withdraw(tools: &Tools, message: &Message) -> Result<Withdra
     match &message.spec {
         Spec::Upload(spec) => upload::withdraw(tools, message, spec).await,
         Spec::Prune(_) => Ok(Withdrawn::Gone),
+        Spec::Snapshot(spec) => snapshot::abandon(tools, message, spec).await.map(|()| Withdrawn::Gone),
+        Spec::Build(spec) => build::withdraw(tools, message, spec).await,
     }
 }
 
 /// Remove what a job that is given up has begun.
 pub(crate) async fn abandon(tools: &Tools, message: &Message) {
-    match &message.spec {
-        Spec::Upload(spec) => upload::abandon(tools, message, spec).await,
-        Spec::Prune(_) => {}
+    let left = match &message.spec {
+        Spec::Upload(spec) => return upload::abandon(tools, message, spec).await,
+        Spec::Prune(_) => return,
+        Spec::Snapshot(spec) => snapshot::abandon(tools, message, spec).await,
+        Spec::Build(spec) => build::abandon(tools, message, spec).await,
+    };
+    if let Err(failure) = left {
+        tracing::warn!(job.id = %message.id, error = failure.error, "something of the job is left on the cloud");
+    }
+}
+
+/// The job that keeps the revisions of an image to the newest few, once there is a newer one.
+fn prune_child(message: &Message, name: &ImageName, cloud: &CloudName, keep: Keep, arch: Arch) -> Message {
+    child(message, cloud, Spec::Prune(PruneSpec { name: name.clone(), cloud: cloud.clone(), keep, arch: Some(arch) }))
+}
+
+/// A job that follows from `message`.
+fn child(message: &Message, cloud: &CloudName, spec: Spec) -> Message {
+    Message {
+        version: VERSION,
+        id: message.child_id(spec.kind(), cloud),
+        parent: Some(message.id),
+        asked_at: message.asked_at,
+        deadline: None,
+        spec,
+        progress: None,
     }
 }

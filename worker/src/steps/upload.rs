@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imagewright_common::job::{Kind, Message, PruneSpec, Spec, UploadSpec, VERSION};
+use imagewright_common::job::{Kind, Message, UploadSpec};
 use imagewright_common::status::State;
 use imagewright_common::store::stamp::Stamp;
 use imagewright_common::store::upload::Look;
@@ -11,7 +11,7 @@ use imagewright_common::store::{Done, Observer, Step, Upload};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::Tools;
+use super::{Tools, prune_child};
 use crate::history::LogHistory;
 use crate::verdict::{Before, Ended, Failure, Sort};
 
@@ -78,20 +78,7 @@ fn upload<'a>(tools: &'a Tools, message: &Message, spec: &'a UploadSpec, observe
 
 fn succeeded(message: &Message, spec: &UploadSpec, done: Done) -> Ended {
     let Done { image, superseded } = done;
-    let prune = Message {
-        version: VERSION,
-        id: message.child_id(Kind::Prune, &spec.cloud),
-        parent: Some(message.id),
-        asked_at: message.asked_at,
-        deadline: None,
-        spec: Spec::Prune(PruneSpec {
-            name: spec.name.clone(),
-            cloud: spec.cloud.clone(),
-            keep: spec.keep,
-            arch: Some(spec.arch),
-        }),
-        progress: None,
-    };
+    let prune = prune_child(message, &spec.name, &spec.cloud, spec.keep, spec.arch);
     let mut result = json!({
         "image_id": image.id,
         "size": image.size,

@@ -72,9 +72,7 @@ impl Glance {
     /// of kind `Conflict`.
     pub async fn create(&self, image: &NewImage) -> Result<Image, CloudError> {
         let url = self.url(&[], &[]).await?;
-        let body = serde_json::to_vec(&image.to_json()).unwrap_or_default();
-        let call = Call { method: Method::POST, url, body: Some(("application/json", body.into())), repeatable: false };
-        parse(&self.session.call(&call).await?)
+        parse(&self.session.call(&Call::json(Method::POST, url, &image.to_json())).await?)
     }
 
     /// `GET /v2/images/{id}`. One that is not there is an error of kind `NotFound`.
@@ -137,6 +135,7 @@ impl Glance {
             url: self.image_url(id, "PATCH", &[]).await?,
             body: Some((PATCH_TYPE, Value::Array(patch).to_string().into())),
             repeatable: true,
+            version: None,
         };
         parse(&self.session.call(&call).await?)
     }
@@ -146,8 +145,7 @@ impl Glance {
     /// for a moment: then the image is looked for.
     pub async fn delete(&self, id: &str) -> Result<Deletion, CloudError> {
         let url = self.image_url(id, "DELETE", &[]).await?;
-        let call = Call { method: Method::DELETE, url, body: None, repeatable: true };
-        match self.session.call(&call).await {
+        match self.session.call(&Call::plain(Method::DELETE, url)).await {
             Ok(_) => Ok(Deletion::Deleted),
             Err(error) if matches!(error.kind, CloudErrorKind::NotFound | CloudErrorKind::Gone) => {
                 Ok(Deletion::AlreadyGone)
@@ -216,7 +214,7 @@ impl Glance {
 }
 
 fn get(url: Url) -> Call {
-    Call { method: Method::GET, url, body: None, repeatable: true }
+    Call::plain(Method::GET, url)
 }
 
 fn parse(answer: &Answer) -> Result<Image, CloudError> {

@@ -85,6 +85,7 @@ fn failure(event: &Event) -> Option<Attempt> {
         | What::CancelRequested
         | What::Cancelled
         | What::Warning { .. }
+        | What::Output { .. }
         | What::Progress { .. } => return None,
     };
     Some(Attempt { at: event.at, run: event.run, attempt, step, error, request_id, worker: event.by.clone() })

@@ -1,0 +1,167 @@
+//! What workers need to have in common to build together: the seed from which the keys of every build are derived, and
+//! the secrets that scripts may be given.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, bail};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use imagewright_common::job::SecretName;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use sha2::Sha256;
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::{LineEnding, PrivateKey};
+use uuid::Uuid;
+
+/// Bytes of a seed that is made here.
+const SEED_LENGTH: usize = 32;
+
+/// The longest secret, in bytes.
+const SECRET_MAX: usize = 32 * 1024;
+
+/// See the module.
+pub(crate) struct Builders {
+    file: PathBuf,
+    /// Read, or made, with the first build.
+    seed: OnceLock<SecretSlice<u8>>,
+    secrets: Option<PathBuf>,
+}
+
+/// The key pairs of one build.
+pub(crate) struct Keys {
+    /// Who logs in.
+    pub(crate) user: KeyPair,
+    /// The builder itself.
+    pub(crate) host: KeyPair,
+}
+
+/// An Ed25519 key pair in the formats of OpenSSH.
+pub(crate) struct KeyPair {
+    pub(crate) private: SecretString,
+    pub(crate) public: String,
+}
+
+impl Builders {
+    /// The seed in `file`, and secrets from the files in `secrets`.
+    pub(crate) fn new(file: PathBuf, secrets: Option<PathBuf>) -> Builders {
+        Builders { file, seed: OnceLock::new(), secrets }
+    }
+
+    fn seed(&self) -> anyhow::Result<&[u8]> {
+        if self.seed.get().is_none() {
+            let seed = read_or_make(&self.file).with_context(|| format!("--build-key-file {}", self.file.display()))?;
+            // Another thread may have read the same.
+            drop(self.seed.set(seed.into()));
+        }
+        Ok(self.seed.get().map(ExposeSecret::expose_secret).unwrap_or_default())
+    }
+
+    /// The keys of a build: the same on every worker with the same seed.
+    pub(crate) fn keys(&self, job: Uuid, run: u32) -> anyhow::Result<Keys> {
+        Ok(Keys { user: self.pair("user", job, run)?, host: self.pair("host", job, run)? })
+    }
+
+    fn pair(&self, who: &str, job: Uuid, run: u32) -> anyhow::Result<KeyPair> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.seed()?)?;
+        mac.update(format!("imagewright build key\0{who}\0{job}\0{run}").as_bytes());
+        let pair = Ed25519Keypair::from_seed(&mac.finalize().into_bytes().into());
+        let key = PrivateKey::new(KeypairData::Ed25519(pair), "imagewright")?;
+        Ok(KeyPair {
+            private: SecretString::from(key.to_openssh(LineEnding::LF)?.to_string()),
+            public: key.public_key().to_openssh()?,
+        })
+    }
+
+    /// The secret of this name.
+    pub(crate) fn secret(&self, name: &SecretName) -> anyhow::Result<SecretString> {
+        let Some(folder) = &self.secrets else { bail!("this worker has no --secrets-dir") };
+        let path = folder.join(name.as_str());
+        let text = read_private(&path).with_context(|| path.display().to_string())?;
+        let text = String::from_utf8(text).ok().with_context(|| format!("{} is not UTF-8", path.display()))?;
+        Ok(SecretString::from(text.strip_suffix('\n').unwrap_or(&text).to_owned()))
+    }
+}
+
+/// The bytes of a file that not everybody may read.
+fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o007 != 0 {
+        bail!("everybody may use it (mode {:o}): chmod 640", mode & 0o777);
+    }
+    let mut bytes = Vec::new();
+    Read::take(&mut file, SECRET_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > SECRET_MAX {
+        bail!("it is longer than {SECRET_MAX} bytes");
+    }
+    Ok(bytes)
+}
+
+fn read_or_make(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let mut seed = [0; SEED_LENGTH];
+            fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+            file.write_all(&seed)?;
+            file.sync_all()?;
+            Ok(seed.to_vec())
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let seed = read_private(path)?;
+            if seed.len() < SEED_LENGTH {
+                bail!("it holds {} bytes: {SEED_LENGTH} random ones at least", seed.len());
+            }
+            Ok(seed)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn private(path: &Path, bytes: &[u8]) {
+        fs::write(path, bytes).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn workers_with_one_seed_have_the_same_keys_and_builds_have_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = folder.path().join("new/seed");
+        let (one, other) = (Builders::new(seed.clone(), None), Builders::new(seed.clone(), None));
+        let job = Uuid::from_u128(7);
+        let public = |builders: &Builders, job, run| builders.keys(job, run).unwrap().user.public;
+        assert_eq!(public(&one, job, 0), public(&other, job, 0));
+        assert_ne!(public(&one, job, 0), public(&one, job, 1));
+        assert_ne!(public(&one, job, 0), public(&one, Uuid::from_u128(8), 0));
+        assert_ne!(one.keys(job, 0).unwrap().host.public, public(&one, job, 0));
+        assert_eq!(fs::metadata(&seed).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_seed_or_a_secret_that_everybody_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = folder.path().join("seed");
+        private(&seed, &[1; SEED_LENGTH]);
+        private(&folder.path().join("TOKEN"), b"s3cret\n");
+        let builders = Builders::new(seed.clone(), Some(folder.path().to_owned()));
+        let name: SecretName = "TOKEN".parse().unwrap();
+        assert_eq!(builders.secret(&name).unwrap().expose_secret(), "s3cret");
+        for file in ["seed", "TOKEN"] {
+            fs::set_permissions(folder.path().join(file), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        assert!(format!("{:#}", builders.secret(&name).unwrap_err()).contains("chmod"));
+        assert!(
+            format!("{:#}", Builders::new(seed, None).keys(Uuid::nil(), 0).err().unwrap()).contains("--build-key-file")
+        );
+        assert!(builders.secret(&"OTHER".parse().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! A server that was booted by a build, from the inside: logging in by SSH, and what is run there.
+//!
+//! Every look is a connection of its own. What takes long runs under systemd on the server, and is polled: no connection
+//! has to live as long as it does.
+
+pub(crate) mod unit;
+pub(crate) mod user_data;
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use openssh::{KnownHosts, Session, SessionBuilder, Stdio};
+use secrecy::{ExposeSecret as _, SecretString};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use crate::builders::Keys;
+
+/// Who logs in; exists on builders alone.
+pub(crate) const USER: &str = "imagewright";
+
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// The longest that one look may take, connection included.
+const LOOK_MAX: Duration = Duration::from_secs(18);
+
+/// Where a server can be reached, and by what it is known.
+pub(crate) struct Guest<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) port: u16,
+    pub(crate) keys: &'a Keys,
+}
+
+/// What a command came to.
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Why nothing could be asked: there is no answer, or not from whom it should be.
+#[derive(Debug)]
+pub(crate) struct Unreachable(pub(crate) String);
+
+impl Guest<'_> {
+    /// Run a shell script as root.
+    pub(crate) async fn run(&self, script: &SecretString) -> Result<Said, Unreachable> {
+        match timeout(LOOK_MAX, self.connect_and_run(script)).await {
+            Ok(said) => said.map_err(|error| Unreachable(error.to_string())),
+            Err(_) => Err(Unreachable(format!("no answer within {} s", LOOK_MAX.as_secs()))),
+        }
+    }
+
+    async fn connect_and_run(&self, script: &SecretString) -> anyhow::Result<Said> {
+        let folder = tempfile::Builder::new().prefix("imagewright-ssh-").tempdir()?;
+        let session = self.connect(&folder).await?;
+        let said = talk(&session, script).await;
+        // The server may be gone by now, as after it was told to power off.
+        let closed = session.close().await;
+        tracing::trace!(?closed, "logged out");
+        said
+    }
+
+    async fn connect(&self, folder: &TempDir) -> anyhow::Result<Session> {
+        let at = |name: &str| folder.path().join(name);
+        write_private(&at("key"), self.keys.user.private.expose_secret())?;
+        write_private(&at("known_hosts"), &format!("[{}]:{} {}\n", self.address, self.port, self.keys.host.public))?;
+        write_private(
+            &at("config"),
+            "Host *\n  IdentitiesOnly yes\n  IdentityAgent none\n  ForwardAgent no\n  LogLevel ERROR\n",
+        )?;
+        let mut builder = SessionBuilder::default();
+        builder
+            .user(USER.to_owned())
+            .port(self.port)
+            .keyfile(at("key"))
+            .known_hosts_check(KnownHosts::Strict)
+            .user_known_hosts_file(at("known_hosts"))
+            .config_file(at("config"))
+            .control_directory(folder.path())
+            .connect_timeout(CONNECT_MAX);
+        Ok(builder.connect(self.address).await?)
+    }
+}
+
+async fn talk(session: &Session, script: &SecretString) -> anyhow::Result<Said> {
+    let mut command = session.command("sudo");
+    command.args(["-n", "sh", "-s"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().await?;
+    if let Some(mut stdin) = child.stdin().take() {
+        stdin.write_all(script.expose_secret().as_bytes()).await?;
+        stdin.shutdown().await?;
+    }
+    let output = child.wait_with_output().await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// A word of a shell script, whatever is in it.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

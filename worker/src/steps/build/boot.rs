@@ -1,0 +1,151 @@
+//! Key pair, security group, and the server itself.
+
+use imagewright_common::openstack::{CloudErrorKind, NewServer, Server};
+
+use super::plan::rejected;
+use super::state::Phase;
+use super::{Build, Failure};
+use crate::guest::user_data;
+use crate::steps::failure::cloud;
+use crate::verdict::Ended;
+
+/// The last lines of a console that an error repeats.
+const CONSOLE_TAIL: usize = 40;
+
+impl Build<'_> {
+    /// A key pair and a group of this build alone. Port 22 is open to the workers, nothing else to anybody.
+    pub(super) async fn access(&mut self) -> Result<Ended, Failure> {
+        let policy = self.tools.policy();
+        if policy.ssh_from.is_empty() {
+            let reason = "the policy of this worker does not say where workers log in from (ssh_from)";
+            return Err(rejected("spec.kind", reason));
+        }
+        let name = &self.names.builder;
+        match self.nova.create_keypair(name, &self.keys()?.user.public).await {
+            Ok(()) => {}
+            Err(error) if error.kind == CloudErrorKind::Conflict => {}
+            Err(error) => return Err(cloud(error)),
+        }
+        let mut groups = self.neutron.security_groups(name).await.map_err(cloud)?;
+        groups.sort_by(|a, b| a.id.cmp(&b.id));
+        let group = match groups.into_iter().next() {
+            Some(group) => group,
+            None => {
+                let text = format!("imagewright build {} in {}", self.message.id, self.tools.namespace);
+                self.neutron.create_security_group(name, &text).await.map_err(cloud)?
+            }
+        };
+        for block in &policy.ssh_from {
+            self.neutron.allow_tcp(&group.id, policy.ssh_port, block).await.map_err(cloud)?;
+        }
+        self.enter(Phase::Boot)
+    }
+
+    /// Find the server, or ask for it. Two workers at once make two: the one with the lower id is the builder, and the
+    /// other goes with the teardown.
+    pub(super) async fn boot(&mut self) -> Result<Ended, Failure> {
+        let (name, is_check) = self.role();
+        let name = name.to_owned();
+        let server = match self.servers(&name).await?.into_iter().next() {
+            Some(server) => server.id,
+            None => self.create(&name, is_check).await?,
+        };
+        if is_check {
+            self.state.checker = Some(server);
+        } else {
+            self.state.server = Some(server);
+        }
+        self.enter(if is_check { Phase::CheckActive } else { Phase::Active })
+    }
+
+    /// Whose server this phase is about: the name, and whether it is the one that checks the image.
+    pub(super) fn role(&self) -> (&str, bool) {
+        match self.state.phase {
+            Phase::CheckBoot | Phase::CheckActive | Phase::CheckLogin | Phase::Check => (&self.names.checker, true),
+            Phase::Plan
+            | Phase::Access
+            | Phase::Boot
+            | Phase::Active
+            | Phase::Login
+            | Phase::CloudInit
+            | Phase::Script
+            | Phase::Clean
+            | Phase::Snapshot
+            | Phase::Publish
+            | Phase::Teardown => (&self.names.builder, false),
+        }
+    }
+
+    /// Servers of exactly this name, in a fixed order.
+    pub(super) async fn servers(&self, name: &str) -> Result<Vec<Server>, Failure> {
+        let mut servers = self.nova.servers(name).await.map_err(cloud)?;
+        servers.retain(|server| server.name == name && server.status != "DELETED" && server.status != "SOFT_DELETED");
+        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(servers)
+    }
+
+    async fn create(&self, name: &str, is_check: bool) -> Result<String, Failure> {
+        let plan = self.planned()?;
+        let mut groups = self.neutron.security_groups(&self.names.builder).await.map_err(cloud)?;
+        groups.sort_by(|a, b| a.id.cmp(&b.id));
+        let Some(group) = groups.into_iter().next() else {
+            return Err(rejected("spec.cloud", "the security group of this build was removed by somebody else"));
+        };
+        let image = if is_check { self.state.image.clone().unwrap_or_default() } else { plan.base.clone() };
+        let keys = self.keys()?;
+        let server = NewServer {
+            name: name.to_owned(),
+            image,
+            flavor: plan.flavor.clone(),
+            network: plan.network.clone(),
+            key_name: self.names.builder.clone(),
+            security_group: group.id,
+            user_data: user_data::render(&keys),
+            metadata: self.properties(),
+        };
+        self.nova.create_server(&server).await.map_err(cloud)
+    }
+
+    /// The server of this phase.
+    pub(super) async fn server(&self) -> Result<Server, Failure> {
+        let (_, is_check) = self.role();
+        let id = if is_check { &self.state.checker } else { &self.state.server };
+        let id = id.as_deref().unwrap_or_default();
+        match self.nova.server(id).await {
+            Ok(server) => Ok(server),
+            Err(error) if error.kind == CloudErrorKind::NotFound => {
+                Err(rejected("spec.cloud", format!("server {id} was deleted by somebody else")))
+            }
+            Err(error) => Err(cloud(error)),
+        }
+    }
+
+    pub(super) async fn wait_active(&mut self) -> Result<Ended, Failure> {
+        let server = self.server().await?;
+        if server.is_broken() {
+            return self.fail(broken(&server), None);
+        }
+        if server.status != "ACTIVE" {
+            return self.wait(format!("the server is {}", server.status));
+        }
+        let (_, is_check) = self.role();
+        self.enter(if is_check { Phase::CheckLogin } else { Phase::Login })
+    }
+
+    /// What the console shows last, for whoever has to find out why.
+    pub(super) async fn console_tail(&self, server: &str) -> String {
+        let text = match self.nova.console(server).await {
+            Ok(Some(text)) => text,
+            Ok(None) => return String::new(),
+            Err(error) => return format!("; its console cannot be read: {error}"),
+        };
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = lines.get(lines.len().saturating_sub(CONSOLE_TAIL)..).unwrap_or_default();
+        format!("; its console ends with:\n{}", tail.join("\n"))
+    }
+}
+
+pub(super) fn broken(server: &Server) -> String {
+    let fault = server.fault.as_ref().map_or("no reason given", |fault| fault.message.as_str());
+    format!("the server is {}: {fault}", server.status)
+}

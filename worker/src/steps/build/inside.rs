@@ -1,0 +1,208 @@
+//! What a build does on its servers.
+
+use std::time::Duration;
+
+use imagewright_common::event::What;
+use imagewright_common::job::SecretName;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::boot::broken;
+use super::plan::rejected;
+use super::state::Phase;
+use super::{Build, Failure, Sort};
+use crate::guest::unit::{Seen, Stands, Unit};
+use crate::guest::{Guest, Said, Unreachable, quoted};
+use crate::steps::failure::cloud;
+use crate::verdict::Ended;
+
+const SCRIPT: Unit = Unit { name: "imagewright-script", limit: 3600 };
+const CHECK: Unit = Unit { name: "imagewright-check", limit: 1800 };
+const CLEAN: Unit = Unit { name: "imagewright-clean", limit: 900 };
+
+/// The most output of one script that the log keeps, in bytes.
+const OUTPUT_MAX: u64 = 256 * 1024;
+
+/// A secret shorter than this is no secret, and blotting it out would eat the text.
+const SECRET_MIN: usize = 4;
+
+impl Build<'_> {
+    pub(super) async fn wait_login(&mut self) -> Result<Ended, Failure> {
+        let is_check = self.role().1;
+        match self.ask("true").await? {
+            Ok(said) if said.code == Some(0) => self.enter(if is_check { Phase::Check } else { Phase::CloudInit }),
+            Ok(said) => self.not_in(format!("root is refused: {}", said.stderr.trim())).await,
+            Err(Unreachable(why)) => self.not_in(why).await,
+        }
+    }
+
+    /// Nobody answers, or not as they should.
+    async fn not_in(&mut self, why: String) -> Result<Ended, Failure> {
+        tracing::debug!(job.id = %self.message.id, why, "no login");
+        if self.state.is_late() {
+            let server = self.server().await?;
+            let tail = self.console_tail(&server.id).await;
+            return self.fail(format!("{}: no login at the server: {why}{tail}", self.state.phase.word()), None);
+        }
+        self.wait("until the server lets us in".to_owned())
+    }
+
+    pub(super) async fn wait_cloud_init(&mut self) -> Result<Ended, Failure> {
+        let script = "cloud-init status 2>/dev/null; cloud-init status --long 2>/dev/null | tail -n 20 >&2; true";
+        let said = match self.ask(script).await? {
+            Ok(said) => said,
+            Err(Unreachable(why)) => return self.not_in(why).await,
+        };
+        match said.stdout.lines().find_map(|line| line.strip_prefix("status:")).map(str::trim) {
+            Some("done" | "disabled") if self.state.provisioned => self.enter(Phase::Clean),
+            Some("done" | "disabled") if self.spec.script.is_some() => self.enter(Phase::Script),
+            Some("done" | "disabled") => self.enter_clean(),
+            Some("error" | "degraded") => {
+                let server = self.server().await?;
+                let tail = self.console_tail(&server.id).await;
+                self.fail(format!("cloud-init failed: {}{tail}", said.stderr.trim()), None)
+            }
+            Some(status) => self.wait(format!("cloud-init is {status}")),
+            None => {
+                let error = "spec.base: it has no cloud-init, or one that does not tell its status".to_owned();
+                self.fail(error, Some("spec.base".to_owned()))
+            }
+        }
+    }
+
+    fn enter_clean(&mut self) -> Result<Ended, Failure> {
+        self.state.provisioned = true;
+        self.enter(Phase::Clean)
+    }
+
+    /// Run the script, or the check, to its end.
+    pub(super) async fn provision(&mut self) -> Result<Ended, Failure> {
+        let is_check = self.state.phase == Phase::Check;
+        let unit = if is_check { CHECK } else { SCRIPT };
+        let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
+        let guest = Guest { address: &address, port, keys: &keys };
+        let cut = self.state.offset >= OUTPUT_MAX;
+        let seen = match unit.look(&guest, self.state.offset, cut).await {
+            Ok(seen) => seen,
+            Err(Unreachable(why)) => return self.not_in(why).await,
+        };
+        let word = self.state.phase.word();
+        if seen.stands == Stands::NotBegun {
+            let (text, secrets) = (self.text().await?, self.secrets()?);
+            return match unit.begin(&guest, &text, &secrets).await {
+                Ok(said) if said.code == Some(0) => self.wait(format!("the {word} runs")),
+                Ok(said) => self.fail(format!("the {word} could not be begun: {}", said.stderr.trim()), None),
+                Err(Unreachable(why)) => self.not_in(why).await,
+            };
+        }
+        let more = self.take_over(&seen).await?;
+        match seen.stands {
+            // Read to the end before it is judged.
+            _ if more => self.next(Duration::ZERO, format!("the {word} runs")),
+            Stands::Well if is_check => self.enter(Phase::Publish),
+            Stands::Well => self.enter_clean(),
+            Stands::Badly(how) => {
+                let field = format!("spec.{word}");
+                let log = format!("`imagewright log {}` shows what it said", self.message.id);
+                self.fail(format!("{field}: the {word} failed: {how}; {log}"), Some(field))
+            }
+            Stands::Runs | Stands::NotBegun => self.wait(format!("the {word} runs")),
+        }
+    }
+
+    /// Put what was written since the last look into the log; whether there may be more.
+    async fn take_over(&mut self, seen: &Seen) -> Result<bool, Failure> {
+        let was_cut = self.state.offset >= OUTPUT_MAX;
+        let has_ended = matches!(seen.stands, Stands::Well | Stands::Badly(_));
+        if seen.output.is_empty() || (was_cut && !has_ended) {
+            return Ok(false);
+        }
+        let mut text = seen.output.clone();
+        for (_, secret) in self.secrets()? {
+            for line in secret.expose_secret().lines().filter(|line| line.len() >= SECRET_MIN) {
+                text = text.replace(line, "***");
+            }
+        }
+        self.state.offset = if was_cut { self.state.offset } else { seen.offset };
+        if self.state.offset >= OUTPUT_MAX && !was_cut {
+            text.push_str("\n[more than 256 KiB: only what it writes last will follow]\n");
+        }
+        let step = self.state.phase.word().to_owned();
+        self.tools.say(self.message, What::Output { step, text }).await?;
+        Ok(!was_cut)
+    }
+
+    /// What this phase runs.
+    async fn text(&self) -> Result<Vec<u8>, Failure> {
+        if self.state.phase == Phase::Check {
+            let command = self.spec.check.as_deref().unwrap_or("true");
+            return Ok(format!("#!/bin/sh\nexec /bin/sh -c {}\n", quoted(command)).into_bytes());
+        }
+        self.script().await
+    }
+
+    /// What the script is given; the policy allowed it when the build was planned, and is asked again.
+    fn secrets(&self) -> Result<Vec<(SecretName, SecretString)>, Failure> {
+        let (Phase::Script, Some(script)) = (self.state.phase, &self.spec.script) else { return Ok(Vec::new()) };
+        self.grants(self.planned()?.script.as_deref())?;
+        let read = |name: &SecretName| {
+            let secret = self.tools.builders.secret(name);
+            let secret = secret.map_err(|error| rejected("spec.script.secrets", format!("{name}: {error:#}")));
+            Ok((name.clone(), secret?))
+        };
+        script.secrets.iter().map(read).collect()
+    }
+
+    /// Remove every trace. The server switches itself off when that is done, and only then; one that is off before
+    /// cleaning was seen to begin is started again.
+    pub(super) async fn clean(&mut self) -> Result<Ended, Failure> {
+        let server = self.server().await?;
+        if server.is_broken() {
+            return self.fail(broken(&server), None);
+        }
+        if server.status == "SHUTOFF" && self.state.cleaning {
+            return self.enter(Phase::Snapshot);
+        }
+        if server.status == "SHUTOFF" {
+            self.nova.start(&server.id).await.map_err(cloud)?;
+            return self.enter(Phase::Active);
+        }
+        let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
+        let guest = Guest { address: &address, port, keys: &keys };
+        let waits = "the server is cleaned".to_owned();
+        match CLEAN.look(&guest, 0, false).await {
+            Ok(Seen { stands: Stands::NotBegun, .. }) => {
+                let text = include_str!("../../guest/clean.sh").replace("PUBLIC_KEY", &keys.user.public);
+                match CLEAN.begin(&guest, text.as_bytes(), &[]).await {
+                    Ok(said) if said.code == Some(0) => self.state.cleaning = true,
+                    Ok(said) => return self.fail(format!("cleaning could not be begun: {}", said.stderr.trim()), None),
+                    Err(Unreachable(why)) => tracing::debug!(job.id = %self.message.id, why, "cleaning may have begun"),
+                }
+                self.wait(waits)
+            }
+            Ok(Seen { stands: Stands::Badly(how), output, .. }) => {
+                self.fail(format!("the server could not be cleaned: {how}\n{}", output.trim()), None)
+            }
+            Ok(Seen { stands: Stands::Runs | Stands::Well, .. }) => {
+                self.state.cleaning = true;
+                self.wait(waits)
+            }
+            // Its user is gone, or it is off and Nova does not know yet.
+            Err(Unreachable(_)) => self.wait(waits),
+        }
+    }
+
+    async fn ask(&self, script: &str) -> Result<Result<Said, Unreachable>, Failure> {
+        let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
+        let guest = Guest { address: &address, port, keys: &keys };
+        Ok(guest.run(&SecretString::from(script.to_owned())).await)
+    }
+
+    async fn address(&self) -> Result<String, Failure> {
+        let server = self.server().await?;
+        if server.is_broken() {
+            return Err(Failure::plain(Sort::Rejected { field: None }, broken(&server)));
+        }
+        let address = server.address().map(str::to_owned);
+        address.ok_or_else(|| Failure::plain(Sort::Transient { after: None }, "the server has no address yet"))
+    }
+}
