@@ -55,11 +55,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class FileServer:
-    """Serves `files` (name to bytes) at https://127.0.0.1:PORT/files/NAME; `ca` is the PEM to trust."""
+    """Serves `files` (name to bytes) at https://ADDRESS:PORT/files/NAME, by default on loopback; `ca` is the PEM to trust."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = LOOPBACK) -> None:
         self.port = free_port()
-        self.url = f"https://{LOOPBACK}:{self.port}"
+        self.url = f"https://{address}:{self.port}"
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
@@ -67,9 +67,9 @@ class FileServer:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.ca))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(LOOPBACK, "localhost").configure_cert(context)
+        authority.issue_cert(address, "localhost").configure_cert(context)
         shared = {"files": self.files, "redirects": self.redirects, "counts": self.counts}
-        self._server = _TlsServer((LOOPBACK, self.port), type("Handler", (_Handler,), shared), context)
+        self._server = _TlsServer((address, self.port), type("Handler", (_Handler,), shared), context)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def add(self, name: str, path: Path) -> str:

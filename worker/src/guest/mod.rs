@@ -49,7 +49,7 @@ impl Guest<'_> {
     /// Run a shell script as root.
     pub(crate) async fn run(&self, script: &SecretString) -> Result<Said, Unreachable> {
         match timeout(LOOK_MAX, self.connect_and_run(script)).await {
-            Ok(said) => said.map_err(|error| Unreachable(error.to_string())),
+            Ok(said) => said.map_err(|error| Unreachable(format!("{error:#}"))),
             Err(_) => Err(Unreachable(format!("no answer within {} s", LOOK_MAX.as_secs()))),
         }
     }
@@ -67,7 +67,9 @@ impl Guest<'_> {
     async fn connect(&self, folder: &TempDir) -> anyhow::Result<Session> {
         let at = |name: &str| folder.path().join(name);
         write_private(&at("key"), self.keys.user.private.expose_secret())?;
-        write_private(&at("known_hosts"), &format!("[{}]:{} {}\n", self.address, self.port, self.keys.host.public))?;
+        // ssh looks for the plain address where the port is its own (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
+        let host = if self.port == 22 { self.address.to_owned() } else { format!("[{}]:{}", self.address, self.port) };
+        write_private(&at("known_hosts"), &format!("{host} {}\n", self.keys.host.public))?;
         write_private(
             &at("config"),
             "Host *\n  IdentitiesOnly yes\n  IdentityAgent none\n  ForwardAgent no\n  LogLevel ERROR\n",
