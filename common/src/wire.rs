@@ -160,6 +160,7 @@ fn decode_spec(spec: Value) -> Result<Spec, DecodeError> {
         }
         Kind::Upload => Spec::Upload(typed(Value::Object(fields), "spec")?),
         Kind::Prune => Spec::Prune(typed(Value::Object(fields), "spec")?),
+        Kind::BaseImage => Spec::BaseImage(typed(Value::Object(fields), "spec")?),
     })
 }
 
@@ -203,7 +204,7 @@ fn check(message: &Message, now: Timestamp) -> Result<(), DecodeError> {
     }
     match &message.spec {
         Spec::Upload(upload) => upload.properties.keys().try_for_each(|key| property(key)),
-        Spec::Prune(_) => Ok(()),
+        Spec::Prune(_) | Spec::BaseImage(_) => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    cancel, dead, images, latest_build_id, log, prune, queues, schedule, schema, status, upload, watch,
+    base_image, cancel, dead, images, latest_build_id, log, prune, queues, schedule, schema, status, upload, watch,
 };
 
 /// Keep VM images fresh on many OpenStack clouds.
@@ -85,6 +85,7 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Upload(upload::Options),
+    BaseImage(base_image::Options),
     Prune(prune::Options),
     LatestBuildId(latest_build_id::Options),
     Images(images::Options),

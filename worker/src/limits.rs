@@ -1,6 +1,6 @@
 //! What a message may ask of this worker. Paths and addresses are checked where they are opened.
 
-use imagewright_common::job::{Message, Source, Spec};
+use imagewright_common::job::{Message, Source, Spec, Visibility};
 use imagewright_common::policy::Policy;
 use imagewright_common::wire::DecodeError;
 
@@ -15,6 +15,14 @@ pub(crate) fn check(message: &Message, policy: &Policy) -> Result<(), DecodeErro
     refuse_unless(policy.names.fits(spec.name().as_str()), "spec.name", "the policy does not allow this name (names)")?;
     match spec {
         Spec::Prune(_) => Ok(()),
+        Spec::BaseImage(_) => {
+            let seen = policy.visibilities.contains(&Visibility::Private);
+            refuse_unless(
+                seen,
+                "spec.kind",
+                "the policy does not allow private images, as base images are (visibilities)",
+            )
+        }
         Spec::Upload(upload) => {
             let seen = policy.visibilities.contains(&upload.visibility);
             refuse_unless(seen, "spec.visibility", "the policy does not allow this visibility (visibilities)")?;

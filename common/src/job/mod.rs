@@ -1,5 +1,6 @@
 //! What may be asked: the job message, version 1. Only data; how it is done is the worker's business.
 
+mod base_image;
 mod prune;
 mod schema;
 mod upload;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::arch::Arch;
+pub use base_image::{BaseImageSpec, Origin, Release, UnknownRelease};
 pub use prune::PruneSpec;
 pub use schema::{property_names, schema};
 pub use upload::{BadSource, DiskFormat, ImageRef, Source, UploadSpec, Visibility};
@@ -72,6 +74,8 @@ pub enum Spec {
     Upload(UploadSpec),
     /// Keep the newest revisions of an image on one cloud.
     Prune(PruneSpec),
+    /// Refresh the base image of builds on one cloud.
+    BaseImage(BaseImageSpec),
 }
 
 /// The kinds of job, without their data.
@@ -82,6 +86,8 @@ pub enum Kind {
     Upload,
     /// See [`PruneSpec`].
     Prune,
+    /// See [`BaseImageSpec`].
+    BaseImage,
 }
 
 /// Where jobs of one kind and architecture queue up; written `<kind>.<arch>`, as in `upload.amd64` or `prune.any`.
@@ -135,6 +141,7 @@ impl Spec {
         match self {
             Spec::Upload(_) => Kind::Upload,
             Spec::Prune(_) => Kind::Prune,
+            Spec::BaseImage(_) => Kind::BaseImage,
         }
     }
 
@@ -143,6 +150,7 @@ impl Spec {
         match self {
             Spec::Upload(upload) => Lane { kind: Kind::Upload, arch: Some(upload.arch) },
             Spec::Prune(_) => Lane { kind: Kind::Prune, arch: None },
+            Spec::BaseImage(base) => Lane { kind: Kind::BaseImage, arch: Some(base.arch) },
         }
     }
 
@@ -151,6 +159,7 @@ impl Spec {
         match self {
             Spec::Upload(upload) => &upload.name,
             Spec::Prune(prune) => &prune.name,
+            Spec::BaseImage(base) => &base.name,
         }
     }
 
@@ -159,6 +168,7 @@ impl Spec {
         match self {
             Spec::Upload(upload) => &upload.cloud,
             Spec::Prune(prune) => &prune.cloud,
+            Spec::BaseImage(base) => &base.cloud,
         }
     }
 
@@ -167,26 +177,36 @@ impl Spec {
         match self {
             Spec::Upload(upload) => Some(upload.arch),
             Spec::Prune(prune) => prune.arch,
+            Spec::BaseImage(base) => Some(base.arch),
         }
     }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 2] = [Kind::Upload, Kind::Prune];
+    pub const ALL: [Kind; 3] = [Kind::Upload, Kind::Prune, Kind::BaseImage];
 
     /// The word used in messages and lanes.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Upload => "upload",
             Kind::Prune => "prune",
+            Kind::BaseImage => "base-image",
+        }
+    }
+
+    /// Whether its work is one transfer, which its cloud shows while it goes on.
+    pub fn is_transfer(self) -> bool {
+        match self {
+            Kind::Upload | Kind::BaseImage => true,
+            Kind::Prune => false,
         }
     }
 
     /// Whether jobs of this kind queue per architecture.
     pub fn per_arch(self) -> bool {
         match self {
-            Kind::Upload => true,
+            Kind::Upload | Kind::BaseImage => true,
             Kind::Prune => false,
         }
     }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod base_image;
 pub(crate) mod cancel;
 pub(crate) mod dead;
 pub(crate) mod images;
@@ -21,6 +22,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Upload(options) => upload::run(context, options).await,
+        Command::BaseImage(options) => base_image::run(context, options).await,
         Command::Prune(options) => prune::run(context, options).await,
         Command::LatestBuildId(options) => latest_build_id::run(context, options).await,
         Command::Images(options) => images::run(context, options).await,

@@ -1,5 +1,6 @@
 //! One step of a job: ask the world, act once, return.
 
+mod base_image;
 mod failure;
 mod prune;
 mod upload;
@@ -48,6 +49,7 @@ pub(crate) async fn advance(tools: &Tools, message: &Message, observer: &Arc<Obs
     match &message.spec {
         Spec::Upload(spec) => upload::advance(tools, message, spec, observer).await,
         Spec::Prune(spec) => prune::advance(tools, spec, observer).await,
+        Spec::BaseImage(spec) => base_image::advance(tools, message, spec, observer).await,
     }
 }
 
@@ -56,6 +58,7 @@ pub(crate) async fn look(tools: &Tools, message: &Message) -> Result<Look, Failu
     match &message.spec {
         Spec::Upload(spec) => upload::look(tools, message, spec).await,
         Spec::Prune(_) => Ok(Look::Unknown),
+        Spec::BaseImage(spec) => upload::look(tools, message, &base_image::unresolved(spec)).await,
     }
 }
 
@@ -64,6 +67,7 @@ pub(crate) async fn withdraw(tools: &Tools, message: &Message) -> Result<Withdra
     match &message.spec {
         Spec::Upload(spec) => upload::withdraw(tools, message, spec).await,
         Spec::Prune(_) => Ok(Withdrawn::Gone),
+        Spec::BaseImage(spec) => upload::withdraw(tools, message, &base_image::unresolved(spec)).await,
     }
 }
 
@@ -72,5 +76,6 @@ pub(crate) async fn abandon(tools: &Tools, message: &Message) {
     match &message.spec {
         Spec::Upload(spec) => upload::abandon(tools, message, spec).await,
         Spec::Prune(_) => {}
+        Spec::BaseImage(spec) => upload::abandon(tools, message, &base_image::unresolved(spec)).await,
     }
 }
