@@ -164,6 +164,7 @@ fn decode_spec(spec: Value) -> Result<Spec, DecodeError> {
         Kind::Prune => Spec::Prune(typed(Value::Object(fields), "spec")?),
         Kind::Snapshot => Spec::Snapshot(typed(Value::Object(fields), "spec")?),
         Kind::Build => Spec::Build(typed(Value::Object(fields), "spec")?),
+        Kind::BaseImage => Spec::BaseImage(typed(Value::Object(fields), "spec")?),
     })
 }
 
@@ -208,7 +209,7 @@ fn check(message: &Message, now: Timestamp) -> Result<(), DecodeError> {
     match &message.spec {
         Spec::Upload(upload) => upload.properties.keys().try_for_each(|key| property(key)),
         Spec::Build(build) => each_once("spec.upload_to", &build.upload_to),
-        Spec::Prune(_) | Spec::Snapshot(_) => Ok(()),
+        Spec::Prune(_) | Spec::Snapshot(_) | Spec::BaseImage(_) => Ok(()),
     }
 }
 

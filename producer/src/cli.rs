@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build, cancel, dead, images, latest_build_id, log, prune, queues, schedule, schema, snapshot, status, upload, watch,
+    base_image, build, cancel, dead, images, latest_build_id, log, prune, queues, schedule, schema, snapshot, status,
+    upload, watch,
 };
 
 /// Keep VM images fresh on many OpenStack clouds.
@@ -87,6 +88,7 @@ pub(crate) enum Command {
     Upload(upload::Options),
     Build(build::Options),
     Snapshot(snapshot::Options),
+    BaseImage(base_image::Options),
     Prune(prune::Options),
     LatestBuildId(latest_build_id::Options),
     Images(images::Options),

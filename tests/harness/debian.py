@@ -1,4 +1,4 @@
-"""`python -m harness.debian` installs RabbitMQ's Debian package when it is missing, without starting its service."""
+"""`python -m harness.debian` installs RabbitMQ's and GnuPG's Debian packages when they are missing; starts no service."""
 
 import os
 import shutil
@@ -17,12 +17,16 @@ if [ ! -e $policy ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends rabbitmq-server
+apt-get install -y -qq --no-install-recommends rabbitmq-server gpg gpg-agent
 """
 
 
+def is_there() -> bool:
+    return (BIN / "rabbitmq-server").exists() and all(shutil.which(one) for one in ("gpg", "gpg-agent"))
+
+
 def main() -> int:
-    if (BIN / "rabbitmq-server").exists():
+    if is_there():
         return 0
     root: list[str] = []
     if os.geteuid() != 0:
@@ -34,9 +38,9 @@ def main() -> int:
     if shutil.which("apt-get") is None:
         print(f"{MISSING}\nThere is no apt-get here: install RabbitMQ 3.10 or newer yourself.", file=sys.stderr)
         return 1
-    print("installing rabbitmq-server (its service is not started)", file=sys.stderr, flush=True)
+    print("installing rabbitmq-server (its service is not started) and gpg", file=sys.stderr, flush=True)
     done = subprocess.run([*root, "sh", "-c", INSTALL], stdout=subprocess.DEVNULL, check=False)
-    if done.returncode != 0 or not (BIN / "rabbitmq-server").exists():
+    if done.returncode != 0 or not is_there():
         print(f"the installation failed ({done.returncode}). {MISSING}", file=sys.stderr)
         return 1
     return 0

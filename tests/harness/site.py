@@ -77,7 +77,7 @@ class Site:
     def worker(
         self,
         *more: str | Path,
-        kinds: str = "upload,prune",
+        kinds: str = "upload,prune,base-image",
         arches: Sequence[str] = ARCHES,
         env: Mapping[str, str] | None = None,
     ) -> Worker:

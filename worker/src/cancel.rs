@@ -86,7 +86,9 @@ impl Desk {
             return Ok(());
         }
         let is_over = match request.kind.as_deref().map(str::parse::<Kind>) {
-            Some(Ok(Kind::Upload)) => self.withdraw_upload(job, request).await? == Withdrawn::Gone,
+            Some(Ok(kind @ (Kind::Upload | Kind::BaseImage))) => {
+                self.withdraw_upload(job, kind, request).await? == Withdrawn::Gone
+            }
             Some(Ok(Kind::Prune)) => {
                 let surely = Timestamp::now().saturating_add(SURELY_WAITS)?;
                 self.ledger.waits_until(job).is_some_and(|until| until > surely)
@@ -101,13 +103,12 @@ impl Desk {
         Ok(())
     }
 
-    async fn withdraw_upload(&self, job: Uuid, request: &Event) -> anyhow::Result<Withdrawn> {
+    async fn withdraw_upload(&self, job: Uuid, kind: Kind, request: &Event) -> anyhow::Result<Withdrawn> {
         let Event { name: Some(name), cloud: Some(cloud), arch: Some(arch), .. } = request else {
             anyhow::bail!("the request does not say where its image is");
         };
         let (name, cloud, arch) = (name.parse()?, cloud.parse::<CloudName>()?, arch.parse::<Arch>()?);
-        let stamp =
-            Stamp { job, kind: Kind::Upload, asked_at: request.at, namespace: self.tools.namespace.clone(), arch };
+        let stamp = Stamp { job, kind, asked_at: request.at, namespace: self.tools.namespace.clone(), arch };
         let glance = self.tools.pool.glance(&cloud).await?;
         Ok(withdraw::withdraw(&glance, &stamp, &name, &cloud, request.run).await?)
     }

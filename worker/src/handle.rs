@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use imagewright_common::backoff::jitter;
 use imagewright_common::event::What;
-use imagewright_common::job::{Kind, Lane, Message};
+use imagewright_common::job::{Lane, Message};
 use imagewright_common::queue::{Burial, Counts, Delivery, Queue, QueueError, Tap, Verdict};
 use imagewright_common::store::upload::Look;
 use imagewright_common::wire::{self, DecodeError};
@@ -145,7 +145,7 @@ impl Desk {
 
     /// How long a new upload stays away from a cloud that is busy. Work that was begun is let in to look.
     fn no_room(&self, message: &Message, from: Tap) -> Option<Duration> {
-        let is_new = matches!(from, Tap::New(_)) && message.spec.kind() == Kind::Upload;
+        let is_new = matches!(from, Tap::New(_)) && message.spec.kind().is_transfer();
         if is_new { self.tools.room.is_full(message.spec.cloud()) } else { None }
     }
 

@@ -1,6 +1,6 @@
 //! What a message may ask of this worker. Paths and addresses are checked where they are opened.
 
-use imagewright_common::job::{Message, Source, Spec};
+use imagewright_common::job::{Message, Source, Spec, Visibility};
 use imagewright_common::policy::Policy;
 use imagewright_common::wire::DecodeError;
 
@@ -21,6 +21,14 @@ pub(crate) fn check(message: &Message, policy: &Policy) -> Result<(), DecodeErro
             refuse_unless(every, "spec.upload_to", "the policy does not allow one of these clouds (clouds)")?;
             let proxy = build.proxy.as_ref().is_none_or(|proxy| policy.proxies.fits(proxy.as_str()));
             refuse_unless(proxy, "spec.proxy", "the policy does not allow this proxy (proxies)")
+        }
+        Spec::BaseImage(_) => {
+            let seen = policy.visibilities.contains(&Visibility::Private);
+            refuse_unless(
+                seen,
+                "spec.kind",
+                "the policy does not allow private images, as base images are (visibilities)",
+            )
         }
         Spec::Upload(upload) => {
             let seen = policy.visibilities.contains(&upload.visibility);

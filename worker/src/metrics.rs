@@ -119,7 +119,7 @@ impl Metrics {
         let arch = event.arch.as_deref().and_then(|word| word.parse::<Arch>().ok());
         let labels = [kind.map_or(UNKNOWN, Kind::as_str), arch.map_or(ANY, Arch::as_str), event.what.word()];
         self.jobs.with_label_values(&labels).inc();
-        if kind == Some(Kind::Upload) && event.cloud.is_some() {
+        if kind.is_some_and(Kind::is_transfer) && event.cloud.is_some() {
             self.look_at(event.cloud.clone());
         }
     }

@@ -12,6 +12,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Pars
 use imagewright_common::arch::Arch;
 use imagewright_common::job::Kind;
 use imagewright_common::queue;
+use imagewright_common::source::base_image;
 use imagewright_common::telemetry::Format;
 
 /// Do image jobs: upload to Glance, verify, prune.
@@ -50,7 +51,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         env = "IMAGEWRIGHT_CONCURRENCY",
-        default_value = "upload=8,prune=8,snapshot=32,build=200",
+        default_value = "upload=8,prune=8,snapshot=32,build=200,base-image=2",
         value_name = "KIND=N,..."
     )]
     pub(crate) concurrency: Concurrency,
@@ -66,6 +67,11 @@ pub(crate) struct Options {
     /// A host that jobs may fetch from, or '*' for any public one; may be repeated. None: no job may.
     #[arg(long = "url-host", env = "IMAGEWRIGHT_URL_HOST", value_delimiter = ',', value_name = "HOST")]
     pub(crate) url_hosts: Vec<String>,
+
+    /// The OpenPGP keys that may sign lists of base images, armoured or not. The default is in Ubuntu's package
+    /// ubuntu-keyring.
+    #[arg(long, env = "IMAGEWRIGHT_KEYRING", value_name = "FILE", default_value = base_image::KEYRING)]
+    pub(crate) keyring: PathBuf,
 
     /// What else messages may ask: a YAML file. --print-policy shows the default, with comments.
     #[arg(long, env = "IMAGEWRIGHT_POLICY", value_name = "FILE")]
@@ -181,7 +187,7 @@ pub(crate) struct Concurrency(BTreeMap<Kind, u16>);
 
 impl Concurrency {
     pub(crate) fn of(&self, kind: Kind) -> u16 {
-        self.0.get(&kind).copied().unwrap_or(8)
+        self.0.get(&kind).copied().unwrap_or(if kind == Kind::BaseImage { 2 } else { 8 })
     }
 }
 

@@ -70,6 +70,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let address = address(&options)?;
     let policy = Policy::load(options.policy.as_deref()).map_err(usage)?;
     let sources = Sources::new(&options.file_roots, &options.url_hosts).map_err(usage)?;
+    let sources = sources.with_keyring(options.keyring.clone());
     let pool = CloudPool::new(Clouds::load().map_err(usage)?);
     let mut signals = Signals::new()?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Fatal(INTERNAL, error.into()))?;

@@ -126,7 +126,7 @@ impl Decision {
 /// Failed attempts that a kind of job is granted.
 fn budget(kind: Kind) -> u32 {
     match kind {
-        Kind::Upload => 25,
+        Kind::Upload | Kind::BaseImage => 25,
         Kind::Prune | Kind::Snapshot | Kind::Build => 15,
     }
 }

@@ -170,7 +170,7 @@ impl Desk {
 
     /// Where no cloud shows that a step goes on, the log does.
     async fn beat(self: Arc<Self>, message: Arc<Message>, attempt: u32) {
-        if message.spec.kind() == Kind::Upload {
+        if message.spec.kind().is_transfer() {
             return;
         }
         let mut ticks = interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
@@ -225,7 +225,7 @@ impl Desk {
 
 fn noun(kind: Kind) -> &'static str {
     match kind {
-        Kind::Upload => "transfer",
+        Kind::Upload | Kind::BaseImage => "transfer",
         Kind::Prune => "pruning",
         Kind::Snapshot => "snapshot",
         Kind::Build => "build",

@@ -7,12 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::base_image::{BaseImageSpec, Release};
 use super::words::{BadWord, CloudName, ImageName, Keep};
 use crate::arch::Arch;
-
-/// The Ubuntu releases that a base may name, by codename and version.
-pub const RELEASES: [(&str, &str); 4] =
-    [("focal", "20.04"), ("jammy", "22.04"), ("noble", "24.04"), ("resolute", "26.04")];
 
 /// Boot a builder from a base image, provision it, make an image of it, and send that to other clouds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,8 +99,8 @@ pub struct SnapshotSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Base {
-    /// The codename of a release, one of [`RELEASES`].
-    Release(String),
+    /// A release, whose image a `base-image` job has put there.
+    Release(Release),
     /// An image by its name or id, as typed.
     Image(String),
 }
@@ -112,7 +109,7 @@ impl Base {
     /// The name of the image to look for on the build cloud; an id is looked for too.
     pub fn image_name(&self, arch: Arch) -> String {
         match self {
-            Base::Release(codename) => format!("imagewright-base-{codename}-{arch}"),
+            Base::Release(release) => BaseImageSpec::default_name(*release, arch).to_string(),
             Base::Image(name) => name.clone(),
         }
     }
@@ -129,18 +126,14 @@ impl FromStr for Base {
                 Err(BadWord::Name)
             };
         }
-        RELEASES
-            .into_iter()
-            .find(|(codename, version)| word == *codename || word == *version)
-            .map(|(codename, _)| Base::Release(codename.to_owned()))
-            .ok_or_else(|| BadWord::Base(word.chars().take(40).collect()))
+        word.parse().map(Base::Release).map_err(|_| BadWord::Base(word.chars().take(40).collect()))
     }
 }
 
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Base::Release(codename) => f.write_str(codename),
+            Base::Release(release) => release.fmt(f),
             Base::Image(name) => write!(f, "image:{name}"),
         }
     }
@@ -278,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_base_is_a_release_or_an_image() {
-        assert_eq!("24.04".parse::<Base>().unwrap(), Base::Release("noble".to_owned()));
+        assert_eq!("24.04".parse::<Base>().unwrap(), Base::Release(Release::Noble));
         assert_eq!("image:My Base".parse::<Base>().unwrap(), Base::Image("My Base".to_owned()));
         assert!("bionic".parse::<Base>().unwrap_err().to_string().contains("noble"));
         assert!("image:".parse::<Base>().is_err());

@@ -1,5 +1,6 @@
 //! What may be asked: the job message, version 1. Only data; how it is done is the worker's business.
 
+mod base_image;
 mod build;
 mod prune;
 mod schema;
@@ -15,9 +16,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::arch::Arch;
-pub use build::{
-    Base, BuildSpec, HostPort, Prefix, RELEASES, RunnerVersion, Script, SecretName, Sha256Hex, SnapshotSpec,
-};
+pub use base_image::{BaseImageSpec, Origin, Release, UnknownRelease};
+pub use build::{Base, BuildSpec, HostPort, Prefix, RunnerVersion, Script, SecretName, Sha256Hex, SnapshotSpec};
 pub use prune::PruneSpec;
 pub use schema::{property_names, schema};
 pub use upload::{BadSource, DiskFormat, ImageRef, Source, UploadSpec, Visibility};
@@ -83,6 +83,8 @@ pub enum Spec {
     Snapshot(SnapshotSpec),
     /// Build an image.
     Build(BuildSpec),
+    /// Refresh the base image of builds on one cloud.
+    BaseImage(BaseImageSpec),
 }
 
 /// The kinds of job, without their data.
@@ -97,6 +99,8 @@ pub enum Kind {
     Snapshot,
     /// See [`BuildSpec`].
     Build,
+    /// See [`BaseImageSpec`].
+    BaseImage,
 }
 
 /// Where jobs of one kind and architecture queue up; written `<kind>.<arch>`, as in `upload.amd64` or `prune.any`.
@@ -152,6 +156,7 @@ impl Spec {
             Spec::Prune(_) => Kind::Prune,
             Spec::Snapshot(_) => Kind::Snapshot,
             Spec::Build(_) => Kind::Build,
+            Spec::BaseImage(_) => Kind::BaseImage,
         }
     }
 
@@ -168,6 +173,7 @@ impl Spec {
             Spec::Prune(prune) => &prune.name,
             Spec::Snapshot(snapshot) => &snapshot.name,
             Spec::Build(build) => &build.name,
+            Spec::BaseImage(base) => &base.name,
         }
     }
 
@@ -178,6 +184,7 @@ impl Spec {
             Spec::Prune(prune) => &prune.cloud,
             Spec::Snapshot(snapshot) => &snapshot.cloud,
             Spec::Build(build) => &build.cloud,
+            Spec::BaseImage(base) => &base.cloud,
         }
     }
 
@@ -188,13 +195,14 @@ impl Spec {
             Spec::Prune(prune) => prune.arch,
             Spec::Snapshot(snapshot) => Some(snapshot.arch),
             Spec::Build(build) => Some(build.arch),
+            Spec::BaseImage(base) => Some(base.arch),
         }
     }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 4] = [Kind::Upload, Kind::Prune, Kind::Snapshot, Kind::Build];
+    pub const ALL: [Kind; 5] = [Kind::Upload, Kind::Prune, Kind::Snapshot, Kind::Build, Kind::BaseImage];
 
     /// The word used in messages and lanes.
     pub fn as_str(self) -> &'static str {
@@ -203,13 +211,22 @@ impl Kind {
             Kind::Prune => "prune",
             Kind::Snapshot => "snapshot",
             Kind::Build => "build",
+            Kind::BaseImage => "base-image",
+        }
+    }
+
+    /// Whether its work is one transfer, which its cloud shows while it goes on.
+    pub fn is_transfer(self) -> bool {
+        match self {
+            Kind::Upload | Kind::BaseImage => true,
+            Kind::Prune | Kind::Snapshot | Kind::Build => false,
         }
     }
 
     /// Whether jobs of this kind queue per architecture.
     pub fn per_arch(self) -> bool {
         match self {
-            Kind::Upload | Kind::Snapshot | Kind::Build => true,
+            Kind::Upload | Kind::Snapshot | Kind::Build | Kind::BaseImage => true,
             Kind::Prune => false,
         }
     }

@@ -66,6 +66,13 @@ impl TryFrom<String> for ImageName {
     }
 }
 
+impl ImageName {
+    /// A name that this program made, of words that have no control character.
+    pub(super) fn plain(word: String) -> ImageName {
+        ImageName(word)
+    }
+}
+
 impl TryFrom<String> for CloudName {
     type Error = BadWord;
 

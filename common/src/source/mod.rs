@@ -4,6 +4,7 @@
 //! Reading order: [`mod@format`] (what bytes are), [`mod@file`] and [`url`] (how they are reached, and what is refused),
 //! [`digest`] (hashed once), `pump` (the stream itself).
 
+pub mod base_image;
 pub mod digest;
 pub mod file;
 pub mod format;

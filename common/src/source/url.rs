@@ -23,9 +23,10 @@ use super::pump::STALL;
 use address::Public;
 pub use policy::{Permission, PolicyError, UrlPolicy};
 
-/// The fields of a job that name an address and its digest.
+/// The field of a job that names an address.
 pub const FIELD: &str = "spec.source.url";
-pub(super) const DIGEST_FIELD: &str = "spec.source.sha256";
+/// The field of a job that says the digest of what an address holds.
+pub const DIGEST_FIELD: &str = "spec.source.sha256";
 
 /// How many redirects are followed, each to an address that is checked like the first.
 pub const REDIRECTS_MAX: usize = 5;

@@ -80,7 +80,7 @@ impl Upload<'_> {
             self.replace(glance, number, &image).await?;
             return Err(StoreError::Transient(difference));
         }
-        let stamped = verify::stamp(glance, &image).await?;
+        let stamped = verify::stamp(glance, &image, &self.spec.source).await?;
         let Observed { value: images, server_time } = images_of_job(glance, self.stamp.job).await?;
         self.finish(glance, stamped, images, server_time).await
     }

@@ -1,14 +1,16 @@
 //! Where this process may take image bytes from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
 
 use super::CloudPool;
 use super::StoreError;
-use crate::job::{DiskFormat, ImageRef};
+use crate::arch::Arch;
+use crate::job::{DiskFormat, ImageRef, Release};
 use crate::openstack::{CloudErrorKind, ImageStatus};
+use crate::source::base_image::{self, Keyring};
 use crate::source::file::RootError;
 use crate::source::url::PolicyError as UrlPolicyError;
 use crate::source::{DigestCache, FileRoots, HashAlgo, Opened, SourceError, UrlClient, UrlPolicy};
@@ -26,6 +28,7 @@ pub struct Sources {
     roots: FileRoots,
     urls: UrlClient,
     digests: DigestCache,
+    keyring: PathBuf,
 }
 
 /// Options that name no usable source.
@@ -52,7 +55,28 @@ impl Sources {
             roots: FileRoots::open_all(file_roots)?,
             urls: UrlClient::new(UrlPolicy::new(url_hosts)?)?,
             digests: DigestCache::default(),
+            keyring: PathBuf::from(base_image::KEYRING),
         })
+    }
+
+    /// Trust the keys in this file, instead of those of [`base_image::KEYRING`].
+    #[must_use]
+    pub fn with_keyring(self, keyring: PathBuf) -> Sources {
+        Sources { keyring, ..self }
+    }
+
+    /// The newest cloud image of a release, as a signed list of its mirror says. The keyring is read each time.
+    ///
+    /// # Errors
+    /// As [`base_image::find`].
+    pub async fn base_image(
+        &self,
+        release: Release,
+        arch: Arch,
+        mirror: Option<&Url>,
+    ) -> Result<base_image::Found, StoreError> {
+        let keyring = Keyring::read(&self.keyring)?;
+        Ok(base_image::find(&self.urls, &keyring, release, arch, mirror).await?)
     }
 
     pub(super) async fn file(&self, path: &str, declared: DiskFormat) -> Result<Opened, StoreError> {

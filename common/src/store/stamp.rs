@@ -25,6 +25,8 @@ pub const SELF: &str = "imagewright_self";
 pub const ARCH: &str = "imagewright_arch";
 /// The digest, once the stored bytes were found right.
 pub const VERIFIED: &str = "imagewright_verified";
+/// The SHA-256 of what was downloaded for it, once the stored bytes were found to be that.
+pub const SOURCE: &str = "imagewright_source_sha256";
 /// Moved while a transfer goes on.
 pub const BEAT: &str = "imagewright_beat";
 /// Set to `true` by an operator: never pruned.

@@ -1,6 +1,7 @@
 //! What the cloud stored, compared with what was meant.
 
 use super::{StoreError, stamp};
+use crate::job::Source;
 use crate::openstack::{Glance, Image};
 use crate::source::{Digests, HashAlgo};
 
@@ -59,8 +60,12 @@ pub(super) fn compare(image: &Image, expected: &Expected) -> Result<(), String> 
     Ok(())
 }
 
-/// Say on the image that its bytes are right.
-pub(super) async fn stamp(glance: &Glance, image: &Image) -> Result<Image, StoreError> {
+/// Say on the image that its bytes are right, and which download they are.
+pub(super) async fn stamp(glance: &Glance, image: &Image, source: &Source) -> Result<Image, StoreError> {
     let digest = image.os_hash_value.as_deref().unwrap_or_default();
-    Ok(glance.set_properties(&image.id, &[(stamp::VERIFIED, digest)]).await?)
+    let mut properties = vec![(stamp::VERIFIED, digest)];
+    if let Source::Url { sha256, .. } = source {
+        properties.push((stamp::SOURCE, sha256));
+    }
+    Ok(glance.set_properties(&image.id, &properties).await?)
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod base_image;
 pub(crate) mod build;
 pub(crate) mod cancel;
 pub(crate) mod dead;
@@ -25,6 +26,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Upload(options) => upload::run(context, options).await,
         Command::Build(options) => build::run(context, options).await,
         Command::Snapshot(options) => snapshot::run(context, options).await,
+        Command::BaseImage(options) => base_image::run(context, options).await,
         Command::Prune(options) => prune::run(context, options).await,
         Command::LatestBuildId(options) => latest_build_id::run(context, options).await,
         Command::Images(options) => images::run(context, options).await,

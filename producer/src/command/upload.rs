@@ -115,7 +115,7 @@ impl Options {
 }
 
 /// An address may hold a signature in its query, so no error quotes it.
-fn web(url: &str, sha256: &str) -> Result<Source, Failure> {
+pub(super) fn web(url: &str, sha256: &str) -> Result<Source, Failure> {
     let wrong = |reason: String| Failure::usage(format!("spec.source.url: {reason}"));
     let url = Url::parse(url).map_err(|error| wrong(format!("--url is no address: {error}")))?;
     fetchable(&url).map_err(|reason| wrong(format!("--url {reason}")))?;

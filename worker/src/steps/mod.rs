@@ -1,5 +1,6 @@
 //! One step of a job: ask the world, act once, return.
 
+mod base_image;
 mod build;
 mod failure;
 mod progress;
@@ -64,6 +65,7 @@ pub(crate) async fn advance(tools: &Tools, message: &Message, observer: &Arc<Obs
         Spec::Prune(spec) => prune::advance(tools, spec, observer).await,
         Spec::Snapshot(spec) => snapshot::advance(tools, message, spec, observer).await,
         Spec::Build(spec) => build::advance(tools, message, spec, observer).await,
+        Spec::BaseImage(spec) => base_image::advance(tools, message, spec, observer).await,
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) async fn look(tools: &Tools, message: &Message) -> Result<Look, Failu
     match &message.spec {
         Spec::Upload(spec) => upload::look(tools, message, spec).await,
         Spec::Prune(_) | Spec::Snapshot(_) | Spec::Build(_) => Ok(Look::Unknown),
+        Spec::BaseImage(spec) => upload::look(tools, message, &base_image::unresolved(spec)).await,
     }
 }
 
@@ -82,6 +85,7 @@ pub(crate) async fn withdraw(tools: &Tools, message: &Message) -> Result<Withdra
         Spec::Prune(_) => Ok(Withdrawn::Gone),
         Spec::Snapshot(spec) => snapshot::abandon(tools, message, spec).await.map(|()| Withdrawn::Gone),
         Spec::Build(spec) => build::withdraw(tools, message, spec).await,
+        Spec::BaseImage(spec) => upload::withdraw(tools, message, &base_image::unresolved(spec)).await,
     }
 }
 
@@ -90,6 +94,7 @@ pub(crate) async fn abandon(tools: &Tools, message: &Message) {
     let left = match &message.spec {
         Spec::Upload(spec) => return upload::abandon(tools, message, spec).await,
         Spec::Prune(_) => return,
+        Spec::BaseImage(spec) => return upload::abandon(tools, message, &base_image::unresolved(spec)).await,
         Spec::Snapshot(spec) => snapshot::abandon(tools, message, spec).await,
         Spec::Build(spec) => build::abandon(tools, message, spec).await,
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imagewright_common::job::{Kind, Message, UploadSpec};
+use imagewright_common::job::{Message, UploadSpec};
 use imagewright_common::status::State;
 use imagewright_common::store::stamp::Stamp;
 use imagewright_common::store::upload::Look;
@@ -26,7 +26,7 @@ pub(super) async fn advance(tools: &Tools, message: &Message, spec: &UploadSpec,
 }
 
 /// A job that ended well may come again after its source is gone. That is no failure of a job that is done.
-async fn refused_again(tools: &Tools, message: &Message, failure: Failure) -> Ended {
+pub(super) async fn refused_again(tools: &Tools, message: &Message, failure: Failure) -> Ended {
     if matches!(failure.sort, Sort::Rejected { .. })
         && let Ok(status) = LogHistory::new(tools.log.clone()).status(message.id).await
         && status.state == State::Succeeded
@@ -57,7 +57,7 @@ pub(super) async fn withdraw(tools: &Tools, message: &Message, spec: &UploadSpec
 fn stamp(tools: &Tools, message: &Message, spec: &UploadSpec) -> Stamp {
     Stamp {
         job: message.id,
-        kind: Kind::Upload,
+        kind: message.spec.kind(),
         asked_at: message.asked_at(Timestamp::now()),
         namespace: tools.namespace.clone(),
         arch: spec.arch,
