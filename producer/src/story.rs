@@ -8,6 +8,10 @@ use crate::report;
 pub(crate) fn line(event: &Event) -> String {
     let (at, word) = (report::time(Some(event.at)), event.what.word());
     let run = if event.run > 0 { format!("run {}  ", event.run) } else { String::new() };
+    if let What::Output { step, text } = &event.what {
+        let lines = text.lines().map(|line| format!("\n    {}", report::plain(line)));
+        return format!("{at}  {word:9}  {run}{step}  ({}){}", event.by, lines.collect::<String>());
+    }
     report::plain(&format!("{at}  {word:9}  {run}{}({})", detail(&event.what), event.by))
 }
 
@@ -43,7 +47,7 @@ fn detail(what: &What) -> String {
             format!("{}{error}{}{}  ", field.unwrap_or_default(), at_step(step), asked(request_id, error))
         }
         What::Warning { message } => format!("{message}  "),
-        What::Output { step, text } => format!("{step}:\n{}", text.trim_end()),
+        What::Output { step, text } => format!("{} bytes of {step}  ", text.len()),
         What::Progress { bytes, total, rate } => {
             format!("{} of {}, {}/s  ", report::size(*bytes), report::size(*total), report::size(*rate))
         }

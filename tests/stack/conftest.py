@@ -24,8 +24,9 @@ def openstack() -> Iterator[Lab]:
     if reason:
         raise HarnessError(reason)
     cache = Path(os.environ.get("IMAGEWRIGHT_TEST_CACHE") or REPO / ".tox" / "stack")
-    lab.enter_namespace()
     made = Lab(scratch_folder("openstack"), cache)
+    made.prepare()
+    lab.enter_namespace()
     try:
         made.start()
         yield made

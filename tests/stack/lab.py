@@ -63,9 +63,12 @@ class Lab:
             (self.state / path).mkdir(parents=True)
         self.logs.mkdir()
 
-    def start(self) -> None:
+    def prepare(self) -> None:
+        """What needs the network of the machine."""
         if not self.image.exists():
             guest_image.build(self.image)
+
+    def start(self) -> None:
         config.write(self.etc, self.state)
         self._start_base()
         self._create_databases()

@@ -40,7 +40,7 @@ pub(crate) async fn follow(tools: Arc<Tools>, metrics: Arc<Metrics>, mut asked: 
                 None => return,
             },
         };
-        let clouds = clouds(&tools).await;
+        let clouds = tools.clouds().await;
         clouds.iter().for_each(|cloud| metrics.cloud(cloud.as_str(), true));
         let gone: Vec<CloudName> = shown.keys().filter(|cloud| !clouds.contains(*cloud)).cloned().collect();
         for cloud in gone {
@@ -69,13 +69,6 @@ async fn gather(first: Look, asked: &mut UnboundedReceiver<Look>) -> Option<BTre
         looks.push(look);
     }
     looks.into_iter().collect()
-}
-
-/// Those configured that jobs may act on.
-async fn clouds(tools: &Tools) -> BTreeSet<CloudName> {
-    let policy = tools.policy();
-    let names = tools.pool.names().await;
-    names.into_iter().filter(|name| policy.clouds.fits(name)).filter_map(|name| name.parse().ok()).collect()
 }
 
 /// None when the cloud does not say: what was known of it stays.

@@ -22,6 +22,7 @@ mod room;
 mod run;
 mod scrape;
 mod steps;
+mod sweep;
 mod verdict;
 mod vitals;
 mod work;

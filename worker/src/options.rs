@@ -86,6 +86,10 @@ pub(crate) struct Options {
     #[arg(long, env = "IMAGEWRIGHT_BUILD_KEY_FILE", value_name = "FILE")]
     pub(crate) build_key_file: Option<PathBuf>,
 
+    /// Seconds between two looks for leftovers of builds that have ended; what is there twice is removed. 0: never.
+    #[arg(long, env = "IMAGEWRIGHT_SWEEP", default_value_t = 900, value_name = "SECONDS")]
+    pub(crate) sweep: u64,
+
     /// Print the default policy and exit.
     #[arg(long)]
     pub(crate) print_policy: bool,

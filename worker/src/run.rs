@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use imagewright_common::job::Lane;
+use imagewright_common::job::{Kind, Lane};
 use imagewright_common::openstack::Clouds;
 use imagewright_common::policy::{self, Policy};
 use imagewright_common::queue::{self, Address, Backend, Patience, QueueError};
@@ -28,6 +28,7 @@ use crate::options::Options;
 use crate::outside::{AbortOnDrop, Outside};
 use crate::room::Room;
 use crate::steps::Tools;
+use crate::sweep;
 use crate::vitals::Opened;
 
 const OK: u8 = 0;
@@ -119,6 +120,9 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let (mut takers, handles) = take(&taker, &lanes);
     outside.opened(Opened { backend: backend.clone(), tools: taker.desk.tools.clone(), takers: handles });
     let reloading = reload_on_hangup(hangups, taker.desk.clone(), options.policy.clone(), outside.notifier.clone());
+    let sweeps = options.sweep > 0 && options.kinds().contains(&Kind::Build);
+    let _sweeping =
+        sweeps.then(|| AbortOnDrop::spawn(sweep::follow(taker.desk.tools.clone(), Duration::from_secs(options.sweep))));
     let _reloading = AbortOnDrop::spawn(reloading);
     tracing::info!(queue = %address, namespace = options.namespace, lanes = lanes.len(), "ready");
 

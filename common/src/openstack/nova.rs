@@ -8,12 +8,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::error::{CloudError, CloudErrorKind};
+use super::error::{CloudError, CloudErrorKind, Place};
 use super::glance::Deletion;
 use super::session::{Call, Session};
 
 /// From here on `createImage` tells the id of the image in its body (Nova 16, Pike).
 const MICROVERSION: &str = "compute 2.45";
+
+/// 100 000 servers of one project are not a list but a mistake: Nova gives 1000 at once by default.
+const PAGES_MAX: usize = 100;
 
 /// The longest console text that is asked for, in lines.
 const CONSOLE_LINES: u32 = 200;
@@ -67,6 +70,11 @@ pub struct Address {
 }
 
 impl Server {
+    /// The Glance id of what it was booted from; none when that was a volume.
+    pub fn image_id(&self) -> Option<&str> {
+        self.image.get("id").and_then(Value::as_str)
+    }
+
     /// The address to log in at: an IPv4 one where there is one.
     pub fn address(&self) -> Option<&str> {
         let all = || self.addresses.values().flatten();
@@ -125,6 +133,24 @@ struct One {
 #[derive(Deserialize)]
 struct Servers {
     servers: Vec<Server>,
+    /// Where the next page is; a list that ends here has none.
+    #[serde(default)]
+    servers_links: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct KeyPairs {
+    keypairs: Vec<OneKeyPair>,
+}
+
+#[derive(Deserialize)]
+struct OneKeyPair {
+    keypair: KeyPair,
+}
+
+#[derive(Deserialize)]
+struct KeyPair {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +195,12 @@ impl Nova {
         self.send(Call::json(Method::POST, self.url(&["os-keypairs"]).await?, &body)).await.map(drop)
     }
 
+    /// `GET /os-keypairs`: the names of all key pairs of this user.
+    pub async fn keypairs(&self) -> Result<Vec<String>, CloudError> {
+        let answer = self.send(Call::plain(Method::GET, self.url(&["os-keypairs"]).await?)).await?;
+        Ok(answer.json::<KeyPairs>()?.keypairs.into_iter().map(|one| one.keypair.name).collect())
+    }
+
     /// `DELETE /os-keypairs/{name}`.
     pub async fn delete_keypair(&self, name: &str) -> Result<Deletion, CloudError> {
         self.delete(&["os-keypairs", name]).await
@@ -203,15 +235,28 @@ impl Nova {
         Ok(answer.json::<One>()?.server)
     }
 
-    /// `GET /servers/detail`, those whose name begins with `prefix`. Nova matches names as regular expressions; the
-    /// list is filtered again here.
+    /// `GET /servers/detail`, all pages: those of this project whose name begins with `prefix`. Nova matches names as
+    /// regular expressions; the list is filtered again here.
     pub async fn servers(&self, prefix: &str) -> Result<Vec<Server>, CloudError> {
-        let mut url = self.url(&["servers", "detail"]).await?;
-        url.query_pairs_mut().append_pair("name", &format!("^{}", literal(prefix)));
-        let answer = self.send(Call::plain(Method::GET, url)).await?;
-        let mut servers = answer.json::<Servers>()?.servers;
-        servers.retain(|server| server.name.starts_with(prefix));
-        Ok(servers)
+        let mut servers: Vec<Server> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let mut url = self.url(&["servers", "detail"]).await?;
+            if !prefix.is_empty() {
+                url.query_pairs_mut().append_pair("name", &format!("^{}", literal(prefix)));
+            }
+            if let Some(last) = servers.last() {
+                url.query_pairs_mut().append_pair("marker", &last.id);
+            }
+            let page = self.send(Call::plain(Method::GET, url)).await?.json::<Servers>()?;
+            let is_last = page.servers_links.is_empty();
+            servers.extend(page.servers);
+            if is_last {
+                servers.retain(|server| server.name.starts_with(prefix));
+                return Ok(servers);
+            }
+        }
+        let place = Place { cloud: self.session.cloud().to_owned(), operation: "GET /servers/detail".to_owned() };
+        Err(place.error(CloudErrorKind::Protocol, "the list of servers does not end"))
     }
 
     /// `DELETE /servers/{id}`. Returns before it is gone.

@@ -13,7 +13,7 @@ use super::revision::{self, Series};
 use super::stamp;
 use crate::arch::Arch;
 use crate::job::{ImageName, Keep};
-use crate::openstack::{CloudError, CloudErrorKind, Deletion, Glance, Image, ImageStatus, Observed};
+use crate::openstack::{CloudError, CloudErrorKind, Deletion, Glance, Image, ImageStatus, Nova, Observed};
 use crate::policy::Globs;
 
 /// How often a plan is made anew because an image that should stay was no longer active.
@@ -138,7 +138,26 @@ pub async fn plan(glance: &Glance, request: &Request<'_>, history: &dyn History)
         };
         judgements.push(Judgement { image, action, rule });
     }
+    if judgements.iter().any(Judgement::is_old_revision) {
+        let used = in_use(glance).await?;
+        for judgement in judgements.iter_mut().filter(|judgement| judgement.is_old_revision()) {
+            if let Some(server) = used.get(&judgement.image.id) {
+                (judgement.action, judgement.rule) = (Action::Keep, format!("in use by server {server}"));
+            }
+        }
+    }
     Ok(Plan { judgements })
+}
+
+/// The images that servers of the project were booted from, and one server each. A cloud without Nova has none; a Nova
+/// that does not answer is an error, for then nothing may be deleted.
+async fn in_use(glance: &Glance) -> Result<BTreeMap<String, String>, CloudError> {
+    let session = glance.session();
+    if !session.has_service("compute").await? {
+        return Ok(BTreeMap::new());
+    }
+    let servers = Nova::new(session.clone()).servers("").await?;
+    Ok(servers.into_iter().filter_map(|server| Some((server.image_id()?.to_owned(), server.name))).collect())
 }
 
 /// Why an image is no revision of ours.
@@ -265,6 +284,12 @@ async fn still_active(glance: &Glance, plan: &Plan) -> Result<bool, CloudError> 
         }
     }
     Ok(true)
+}
+
+impl Judgement {
+    fn is_old_revision(&self) -> bool {
+        self.action == Action::Delete && self.image.status == ImageStatus::Active
+    }
 }
 
 impl Plan {

@@ -8,6 +8,7 @@ mod prune;
 mod snapshot;
 mod upload;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -41,6 +42,12 @@ impl Tools {
     /// The policy in force.
     pub(crate) fn policy(&self) -> Arc<Policy> {
         self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Those configured that jobs may act on.
+    pub(crate) async fn clouds(&self) -> BTreeSet<CloudName> {
+        let (policy, names) = (self.policy(), self.pool.names().await);
+        names.into_iter().filter(|name| policy.clouds.fits(name)).filter_map(|name| name.parse().ok()).collect()
     }
 
     /// Say something of a job that changes nothing.
