@@ -86,7 +86,7 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Upload(upload::Options),
-    Build(build::Options),
+    Build(Box<build::Options>),
     Snapshot(snapshot::Options),
     BaseImage(base_image::Options),
     Prune(prune::Options),

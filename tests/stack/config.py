@@ -1,4 +1,4 @@
-"""The configuration of every service: one machine, everything on loopback of the namespace, guests on one flat bridge."""
+"""The configuration of every service: all on loopback of the namespace, the guests on one flat bridge."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +33,11 @@ def _glance(state: Path, name: str, port: int) -> Sections:
     return {
         "DEFAULT": {"bind_host": "127.0.0.1", "bind_port": port, "workers": 1, "use_stderr": True},
         "database": {"connection": database(name)},
-        "glance_store": {"stores": "file", "default_store": "file", "filesystem_store_datadir": state / name / "images"},
+        "glance_store": {
+            "stores": "file",
+            "default_store": "file",
+            "filesystem_store_datadir": state / name / "images",
+        },
         "paste_deploy": {"flavor": "keystone", "config_file": "/etc/glance/glance-api-paste.ini"},
         "oslo_concurrency": {"lock_path": state / name / "lock"},
         "keystone_authtoken": _login("glance"),

@@ -46,7 +46,9 @@ class Site:
         secret.write_text(f"{SECRET}\n")
         secret.chmod(0o600)
         self.policy = folder / "policy.yaml"
-        self.policy.write_text(yaml.safe_dump({"ssh_from": [f"{ADDRESS}/32"], "secrets": {"TOKEN": {"hosts": [ADDRESS]}}}))
+        self.policy.write_text(
+            yaml.safe_dump({"ssh_from": [f"{ADDRESS}/32"], "secrets": {"TOKEN": {"hosts": [ADDRESS]}}})
+        )
         self.folder = folder
         self.client = Client(f"sqlite:{folder / 'queue.db'}", "stack", clouds, folder, {"SSL_CERT_FILE": str(files.ca)})
         self.workers: list[Worker] = []

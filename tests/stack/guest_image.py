@@ -1,4 +1,4 @@
-"""A small Debian with cloud-init and SSH, as base of builds: what a cloud image is, made here without a download of one."""
+"""A small Debian with cloud-init and SSH, as base of builds: what a cloud image is, made here."""
 
 import contextlib
 import subprocess
@@ -15,7 +15,7 @@ _CLOUD_CFG = """
 datasource_list: [ConfigDrive, None]
 system_info:
   distro: debian
-  default_user: {name: ubuntu, lock_passwd: true, groups: [adm, sudo], sudo: ["ALL=(ALL) NOPASSWD:ALL"], shell: /bin/bash}
+  default_user: {name: ubuntu, lock_passwd: true, sudo: ["ALL=(ALL) NOPASSWD:ALL"], shell: /bin/bash}
 locale: false
 apt: {preserve_sources_list: true}
 cloud_init_modules: [seed_random, growpart, resizefs, set_hostname, update_etc_hosts, users_groups, ssh, write_files]
@@ -79,7 +79,13 @@ def _furnish(root: Path) -> None:
     (root / "etc/cloud/cloud.cfg.d/90_test.cfg").write_text(_CLOUD_CFG)
     for name in _MASKED:
         (root / "etc/systemd/system" / name).symlink_to("/dev/null")
-    for name in ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "dpkg-db-backup.timer", "fstrim.timer"):
+    for name in (
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "e2scrub_all.timer",
+        "dpkg-db-backup.timer",
+        "fstrim.timer",
+    ):
         for link in (root / "etc/systemd/system").glob(f"*.wants/{name}"):
             link.unlink()
     version = next((root / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")

@@ -1,5 +1,5 @@
-"""A whole OpenStack on one machine, in a network namespace: Keystone, Placement, two Glances (regions), Neutron, Nova with
-real guests. No packet of a guest leaves the machine."""
+"""A whole OpenStack in a network namespace: Keystone, Placement, two Glances (regions), Neutron, Nova with real guests. No
+packet of a guest leaves the machine."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ NAMESPACE = "imagewright-test"
 ADDRESS = "10.20.0.1"  # ours, on the network of the guests
 REGIONS = {"build": "RegionOne", "edge": "RegionTwo"}
 FLAVOR, NETWORK, BASE = "m1.build", "provider", "base"
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWNET, _CLONE_NEWNS = 0x40000000, 0x00020000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -37,9 +37,16 @@ def enter_namespace() -> None:
     """This process, with all that it starts from now on, is in a namespace with one network for guests."""
     _run("ip", "netns", "del", NAMESPACE, check=False)
     _run("ip", "netns", "add", NAMESPACE)
+    libc = ctypes.CDLL(None, use_errno=True)
     with Path(f"/run/netns/{NAMESPACE}").open() as file:
-        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET) != 0:
+        if libc.setns(file.fileno(), _CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
+    # Neutron's agent reads its bridges in /sys, which shows the namespace that it was mounted in.
+    if libc.unshare(_CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "cannot leave the mounts of the machine")
+    _run("mount", "--make-rslave", "/")
+    _run("umount", "-l", "/sys")
+    _run("mount", "-t", "sysfs", "sysfs", "/sys")
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "link", "add", "host0", "type", "veth", "peer", "name", config.BRIDGED)
     _run("ip", "addr", "add", f"{ADDRESS}/24", "dev", "host0")
@@ -92,9 +99,20 @@ class Lab:
 
     def _start_base(self) -> None:
         mysql, socket = self.state / "mysql", self.folder / "mysql.sock"
-        _run("mariadb-install-db", "--user=root", f"--datadir={mysql}", "--auth-root-authentication-method=normal", "--skip-test-db")
+        _run(
+            "mariadb-install-db",
+            "--user=root",
+            f"--datadir={mysql}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        )
         fast = ["--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", "--max-connections=500"]
-        where = [f"--datadir={mysql}", f"--socket={socket}", "--bind-address=127.0.0.1", f"--pid-file={self.folder}/mysql.pid"]
+        where = [
+            f"--datadir={mysql}",
+            f"--socket={socket}",
+            "--bind-address=127.0.0.1",
+            f"--pid-file={self.folder}/mysql.pid",
+        ]
         self._serve("mariadb", "mariadbd", "--no-defaults", "--user=root", *where, *fast)
         rabbit = self.state / "rabbit"
         self._serve("epmd", "epmd", "-address", "127.0.0.1")
@@ -116,11 +134,16 @@ class Lab:
         sql = ""
         for name in ("keystone", "glance", "glance2", "placement", "nova", "nova_api", "nova_cell0", "neutron"):
             user = "nova" if name == "nova_cell0" else name
-            grants = [f"GRANT ALL ON {name}.* TO '{user}'@'{host}' IDENTIFIED BY '{config.PASSWORD}';" for host in ("127.0.0.1", "localhost")]
+            grants = [
+                f"GRANT ALL ON {name}.* TO '{user}'@'{host}' IDENTIFIED BY '{config.PASSWORD}';"
+                for host in ("127.0.0.1", "localhost")
+            ]
             sql += f"CREATE DATABASE {name} CHARACTER SET utf8; {' '.join(grants)}\n"
         _run("mariadb", "-uroot", "-S", self.folder / "mysql.sock", text=sql)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda work: work(), (self._init_identity, self._init_images_and_network, self._init_compute)))
+            list(
+                pool.map(lambda work: work(), (self._init_identity, self._init_images_and_network, self._init_compute))
+            )
 
     def _manage(self, program: str, conf: str, *words: str | Path) -> str:
         return _run(program, "--config-file", self.etc / conf, *words)
@@ -128,8 +151,12 @@ class Lab:
     def _init_identity(self) -> None:
         self._manage("keystone-manage", "keystone.conf", "db_sync")
         for what in ("fernet_setup", "credential_setup"):
-            self._manage("keystone-manage", "keystone.conf", what, "--keystone-user", "root", "--keystone-group", "root")
-        urls = [word for kind in ("admin", "internal", "public") for word in (f"--bootstrap-{kind}-url", config.KEYSTONE)]
+            self._manage(
+                "keystone-manage", "keystone.conf", what, "--keystone-user", "root", "--keystone-group", "root"
+            )
+        urls = [
+            word for kind in ("admin", "internal", "public") for word in (f"--bootstrap-{kind}-url", config.KEYSTONE)
+        ]
         password = ["--bootstrap-password", config.PASSWORD, "--bootstrap-region-id", "RegionOne"]
         self._manage("keystone-manage", "keystone.conf", "bootstrap", *password, *urls)
         self._manage("placement-manage", "placement.conf", "db", "sync")
@@ -168,7 +195,12 @@ class Lab:
         self._await([8778, 9292, 9293, 9696, 8774])
         self._serve("nova-compute", "nova-compute", "--config-file", etc / "nova.conf")
         cloud = self.connect("build")
-        wait_for("nova-compute is up", lambda: any(one.state == "up" for one in cloud.compute.services(binary="nova-compute")), 120, 1)
+        wait_for(
+            "nova-compute is up",
+            lambda: any(one.state == "up" for one in cloud.compute.services(binary="nova-compute")),
+            120,
+            1,
+        )
         discover = ("cell_v2", "discover_hosts", "--verbose")
         wait_for("the host is mapped", lambda: "mapping" in self._manage("nova-manage", "nova.conf", *discover), 60, 1)
         wait_for("the bridge agent is alive", lambda: any(one.is_alive for one in cloud.network.agents()), 60, 1)
@@ -189,7 +221,7 @@ class Lab:
 
     def _register(self) -> None:
         cloud = self.connect("build")
-        identity = cloud.identity
+        identity: Any = cloud.identity
         service = cloud.create_project(name="service", domain_id="default")
         for user in ("glance", "placement", "nova", "neutron"):
             made = cloud.create_user(name=user, password=config.PASSWORD, domain_id="default")
@@ -208,19 +240,34 @@ class Lab:
                 identity.create_endpoint(service_id=made.id, interface="internal", url=address, region_id=region)
 
     def _seed(self) -> None:
-        cloud = self.connect("build")
-        hardware = {"hw_disk_bus": "virtio", "hw_vif_model": "virtio", "hw_rng_model": "virtio", "architecture": "x86_64"}
-        cloud.create_image(BASE, filename=str(self.image), disk_format="qcow2", container_format="bare", wait=True, **hardware)
+        cloud: Any = self.connect("build")
+        hardware = {
+            "hw_disk_bus": "virtio",
+            "hw_vif_model": "virtio",
+            "hw_rng_model": "virtio",
+            "architecture": "x86_64",
+        }
+        cloud.create_image(
+            BASE, filename=str(self.image), disk_format="qcow2", container_format="bare", wait=True, **hardware
+        )
         flavor = cloud.create_flavor(FLAVOR, ram=1024, vcpus=2, disk=4)
         cloud.compute.create_flavor_extra_specs(flavor, {"hw_rng:allowed": "True"})
-        network = cloud.create_network(NETWORK, shared=True, provider={"network_type": "flat", "physical_network": "physnet1"})
+        network = cloud.create_network(
+            NETWORK, shared=True, provider={"network_type": "flat", "physical_network": "physnet1"}
+        )
         pool = [{"start": "10.20.0.100", "end": "10.20.0.200"}]
-        cloud.create_subnet(network.id, cidr="10.20.0.0/24", enable_dhcp=False, disable_gateway_ip=True, allocation_pools=pool)
+        cloud.create_subnet(
+            network.id, cidr="10.20.0.0/24", enable_dhcp=False, disable_gateway_ip=True, allocation_pools=pool
+        )
 
 
 def is_possible() -> str:
     """Why an OpenStack cannot be started here; empty if it can."""
     if os.geteuid() != 0:
         return "the OpenStack under test needs root"
-    missing = [name for name in ("nova-compute", "mmdebstrap", "qemu-system-x86_64", "ssh") if shutil.which(name, path=_PATH) is None]
+    missing = [
+        name
+        for name in ("nova-compute", "mmdebstrap", "qemu-system-x86_64", "ssh")
+        if shutil.which(name, path=_PATH) is None
+    ]
     return f"missing: {', '.join(missing)}; `python -m stack.packages` installs them" if missing else ""

@@ -5,12 +5,39 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PACKAGES = """
-    keystone glance-api placement-api nova-api nova-conductor nova-scheduler nova-compute-lxc neutron-server
-    neutron-linuxbridge-agent libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients rabbitmq-server mariadb-server
-    uwsgi-core uwsgi-plugin-python3 python3-pymysql genisoimage iptables ebtables ipset bridge-utils conntrack iproute2
-    sudo openssh-client mmdebstrap grub-pc-bin grub2-common fdisk e2fsprogs
-""".split()
+_PACKAGES = [
+    "keystone",
+    "glance-api",
+    "placement-api",
+    "nova-api",
+    "nova-conductor",
+    "nova-scheduler",
+    "nova-compute-lxc",
+    "neutron-server",
+    "neutron-linuxbridge-agent",
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-clients",
+    "rabbitmq-server",
+    "mariadb-server",
+    "uwsgi-core",
+    "uwsgi-plugin-python3",
+    "python3-pymysql",
+    "genisoimage",
+    "iptables",
+    "ebtables",
+    "ipset",
+    "bridge-utils",
+    "conntrack",
+    "iproute2",
+    "sudo",
+    "openssh-client",
+    "mmdebstrap",
+    "grub-pc-bin",
+    "grub2-common",
+    "fdisk",
+    "e2fsprogs",
+]
 _QEMU = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "qemu-utils", "seabios")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _BACKPORTS = Path("/etc/apt/sources.list.d/imagewright-backports.list")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,16 @@ def actives(openstack: Lab, cloud: str, name: str) -> list[str]:
 def test_a_build_goes_everywhere_and_leaves_no_trace(site: Site, openstack: Lab, tmp_path: Path) -> None:
     worker = site.worker()
     url = site.script("provision.sh", SCRIPT)
-    words = ["--upload-to", "build,edge", "--script-url", url, "--script-secret", "TOKEN", "--check", "test -e /opt/marker"]
+    words = [
+        "--upload-to",
+        "build,edge",
+        "--script-url",
+        url,
+        "--script-secret",
+        "TOKEN",
+        "--check",
+        "test -e /opt/marker",
+    ]
     job = site.build("golden", *words)
     entry = site.client.tree_ended(job, 1200)
     image = entry["result"]["image_id"]
@@ -55,7 +65,9 @@ def test_a_build_goes_everywhere_and_leaves_no_trace(site: Site, openstack: Lab,
         assert guest.run("getent passwd imagewright || true") == ""
         assert guest.run(f"sudo grep -rl {job} /var /etc /home /root /opt || true") == ""
         keys = guest.run("sudo cat /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys")
-        assert set(re.findall(r"ssh-\S+ \S+", keys)) == set(re.findall(r"ssh-\S+ \S+", guest.key.with_suffix(".pub").read_text()))
+        assert set(re.findall(r"ssh-\S+ \S+", keys)) == set(
+            re.findall(r"ssh-\S+ \S+", guest.key.with_suffix(".pub").read_text())
+        )
     finally:
         guest.delete()
     again = site.client.tree_ended(site.build("golden", *words), 120)
@@ -76,7 +88,9 @@ def test_a_script_that_fails_ends_the_build_and_leaves_nothing(site: Site, opens
 def test_a_build_whose_worker_dies_in_every_step_ends_in_one_image(site: Site, openstack: Lab) -> None:
     """Each step is entered by a worker that then dies; what the script did, it did once."""
     url = site.script("once.sh", "#!/bin/sh\necho provisioned >> /opt/marker\n")
-    job = site.build("killed", "--upload-to", "edge", "--script-url", url, "--check", 'test "$(wc -l < /opt/marker)" = 1')
+    job = site.build(
+        "killed", "--upload-to", "edge", "--script-url", url, "--check", 'test "$(wc -l < /opt/marker)" = 1'
+    )
     phases: set[str] = set()
     worker = site.worker()
 
@@ -106,7 +120,7 @@ def test_a_build_whose_worker_dies_in_every_step_ends_in_one_image(site: Site, o
 
 def test_a_snapshot_stops_the_server_and_starts_it_again(site: Site, openstack: Lab, tmp_path: Path) -> None:
     site.worker()
-    cloud = openstack.connect("build")
+    cloud: Any = openstack.connect("build")
     guest = Guest(cloud, cloud.get_image("base").id, tmp_path)
     try:
         words = ["--name", "snap", "--arch", "amd64", "--cloud", "build", "--server", guest.name, "--stop", "--json"]

@@ -70,8 +70,7 @@ fn usage(error: impl Into<anyhow::Error>) -> Fatal {
 async fn serve(options: Options) -> Result<u8, Fatal> {
     let address = address(&options)?;
     let policy = Policy::load(options.policy.as_deref()).map_err(usage)?;
-    let sources = Sources::new(&options.file_roots, &options.url_hosts).map_err(usage)?;
-    let sources = sources.with_keyring(options.keyring.clone());
+    let sources = sources(&options)?;
     let pool = CloudPool::new(Clouds::load().map_err(usage)?);
     let mut signals = Signals::new()?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Fatal(INTERNAL, error.into()))?;
@@ -90,12 +89,11 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
             return Ok(OK);
         }
     };
-    let room = Room::new(&options.concurrency, options.cloud_transfers);
     let tools = Tools {
         pool,
         sources,
         policy: std::sync::RwLock::new(Arc::new(policy)),
-        room,
+        room: Room::new(&options.concurrency, options.cloud_transfers),
         log: backend.log.clone(),
         namespace: options.namespace.clone(),
         builders: Builders::new(options.build_key_file(), options.secrets_dir.clone()),
@@ -120,10 +118,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let (mut takers, handles) = take(&taker, &lanes);
     outside.opened(Opened { backend: backend.clone(), tools: taker.desk.tools.clone(), takers: handles });
     let reloading = reload_on_hangup(hangups, taker.desk.clone(), options.policy.clone(), outside.notifier.clone());
-    let sweeps = options.sweep > 0 && options.kinds().contains(&Kind::Build);
-    let _sweeping =
-        sweeps.then(|| AbortOnDrop::spawn(sweep::follow(taker.desk.tools.clone(), Duration::from_secs(options.sweep))));
-    let _reloading = AbortOnDrop::spawn(reloading);
+    let _others = (AbortOnDrop::spawn(reloading), sweeping(&options, taker.desk.tools.clone()));
     tracing::info!(queue = %address, namespace = options.namespace, lanes = lanes.len(), "ready");
 
     let code = tokio::select! {
@@ -142,6 +137,17 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     backend.queue.close().await;
     tracing::info!("stopped");
     Ok(code)
+}
+
+fn sources(options: &Options) -> Result<Sources, Fatal> {
+    let sources = Sources::new(&options.file_roots, &options.url_hosts).map_err(usage)?;
+    Ok(sources.with_keyring(options.keyring.clone()))
+}
+
+/// Leftovers of builds are looked for by those who build.
+fn sweeping(options: &Options, tools: Arc<Tools>) -> Option<AbortOnDrop> {
+    let sweeps = options.sweep > 0 && options.kinds().contains(&Kind::Build);
+    sweeps.then(|| AbortOnDrop::spawn(sweep::follow(tools, Duration::from_secs(options.sweep))))
 }
 
 fn address(options: &Options) -> Result<Address, Fatal> {

@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Where it goes; names of the workers' clouds.yaml. OS_CLOUD when not said.
     #[arg(long, value_name = "CLOUD[,CLOUD...]", value_delimiter = ',')]
     cloud: Vec<CloudName>,
-    /// What the image is called; imagewright-base-<codename>-<arch> when not said, where builds look for it.
+    /// What the image is called; imagewright-base-CODENAME-ARCH when not said, where builds look for it.
     #[arg(long)]
     name: Option<ImageName>,
     /// An https address that holds what cloud-images.ubuntu.com does; that itself when not said.

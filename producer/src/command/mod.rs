@@ -24,7 +24,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Upload(options) => upload::run(context, options).await,
-        Command::Build(options) => build::run(context, options).await,
+        Command::Build(options) => build::run(context, *options).await,
         Command::Snapshot(options) => snapshot::run(context, options).await,
         Command::BaseImage(options) => base_image::run(context, options).await,
         Command::Prune(options) => prune::run(context, options).await,
