@@ -55,7 +55,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class FileServer:
-    """Serves `files` (name to bytes) at https://ADDRESS:PORT/files/NAME, loopback by default; `ca` is the PEM to trust."""
+    """Serves `files` (name to bytes) at https://ADDRESS:PORT/files/NAME, loopback by default; `ca` is to be trusted."""
 
     def __init__(self, folder: Path, address: str = LOOPBACK) -> None:
         self.port = free_port()

@@ -1,5 +1,5 @@
-"""A whole OpenStack in a network namespace: Keystone, Placement, two Glances (regions), Neutron, Nova with real guests. No
-packet of a guest leaves the machine."""
+"""A whole OpenStack in a network namespace: Keystone, Placement, two Glances (regions), Neutron, Nova with real guests.
+No packet of a guest leaves the machine."""
 
 import ctypes
 import os
