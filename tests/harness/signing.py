@@ -1,4 +1,4 @@
-"""OpenPGP keys and signatures made by GnuPG, as those that sign Ubuntu's image lists are, and a mirror of such lists."""
+"""OpenPGP keys and signatures made by GnuPG, like those of Ubuntu's image lists, and a mirror of such lists."""
 
 import hashlib
 import shutil
@@ -85,5 +85,3 @@ class Mirror:
     def asked(self, base: str, file: str) -> int:
         """How often a file was asked for."""
         return self._files.counts[f"/files/{self.place(base, file)}"]
-
-

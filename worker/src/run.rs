@@ -67,11 +67,15 @@ fn usage(error: impl Into<anyhow::Error>) -> Fatal {
     Fatal(USAGE, error.into())
 }
 
+fn sources(options: &Options) -> Result<Sources, Fatal> {
+    let sources = Sources::new(&options.file_roots, &options.url_hosts).map_err(usage)?;
+    Ok(sources.with_keyring(options.keyring.clone()))
+}
+
 async fn serve(options: Options) -> Result<u8, Fatal> {
     let address = address(&options)?;
     let policy = Policy::load(options.policy.as_deref()).map_err(usage)?;
-    let sources = Sources::new(&options.file_roots, &options.url_hosts).map_err(usage)?;
-    let sources = sources.with_keyring(options.keyring.clone());
+    let sources = sources(&options)?;
     let pool = CloudPool::new(Clouds::load().map_err(usage)?);
     let mut signals = Signals::new()?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Fatal(INTERNAL, error.into()))?;
