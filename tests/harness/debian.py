@@ -1,4 +1,4 @@
-"""`python -m harness.debian` installs RabbitMQ and GnuPG from Debian when they are missing; starts no service."""
+"""`python -m harness.debian` installs Debian's RabbitMQ and GnuPG where they are missing; starts no service."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""OpenPGP keys and signatures made by GnuPG, as those that sign Ubuntu's lists are, and a mirror of such lists."""
+"""OpenPGP keys and signatures made by GnuPG, like those of Ubuntu's image lists, and a mirror of such lists."""
 
 import hashlib
 import shutil

@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use imagewright_common::job::SecretName;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
+use url::Url;
 use uuid::Uuid;
+
+use crate::content::Content;
 
 /// Bytes of a seed that is made here.
 const SEED_LENGTH: usize = 32;
@@ -28,6 +32,31 @@ pub(crate) struct Builders {
     /// Read, or made, with the first build.
     seed: OnceLock<SecretSlice<u8>>,
     secrets: Option<PathBuf>,
+    /// What every image gets.
+    pub(crate) content: Content,
+    pub(crate) places: Places,
+}
+
+/// Where builds find what they download; a site that cannot reach the world has mirrors.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Places {
+    /// What GitHub's API says of releases of the runner agent: beneath it, `/latest` and `/tags/vX.Y.Z`.
+    #[arg(
+        long,
+        env = "IMAGEWRIGHT_RUNNER_RELEASES",
+        value_name = "URL",
+        default_value = "https://api.github.com/repos/actions/runner/releases"
+    )]
+    pub(crate) runner_releases: Url,
+    /// Where builders fetch the archives of the runner agent, as `vX.Y.Z/FILE`; from GitHub by default.
+    #[arg(long, env = "IMAGEWRIGHT_RUNNER_MIRROR", value_name = "URL")]
+    pub(crate) runner_mirror: Option<Url>,
+    /// Takes the place of Ubuntu's package servers on builders.
+    #[arg(long, env = "IMAGEWRIGHT_APT_MIRROR", value_name = "URL")]
+    pub(crate) apt_mirror: Option<Url>,
+    /// A Snap Store Proxy for builders.
+    #[arg(long, env = "IMAGEWRIGHT_SNAP_PROXY", value_name = "URL")]
+    pub(crate) snap_proxy: Option<Url>,
 }
 
 /// The key pairs of one build.
@@ -46,8 +75,8 @@ pub(crate) struct KeyPair {
 
 impl Builders {
     /// The seed in `file`, and secrets from the files in `secrets`.
-    pub(crate) fn new(file: PathBuf, secrets: Option<PathBuf>) -> Builders {
-        Builders { file, seed: OnceLock::new(), secrets }
+    pub(crate) fn new(file: PathBuf, secrets: Option<PathBuf>, content: Content, places: Places) -> Builders {
+        Builders { file, seed: OnceLock::new(), secrets, content, places }
     }
 
     fn seed(&self) -> anyhow::Result<&[u8]> {
@@ -132,11 +161,17 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    fn builders(seed: &Path, secrets: Option<PathBuf>) -> Builders {
+        let releases = Url::parse("https://api.example.org/releases").unwrap();
+        let places = Places { runner_releases: releases, runner_mirror: None, apt_mirror: None, snap_proxy: None };
+        Builders::new(seed.to_owned(), secrets, Content::built_in(), places)
+    }
+
     #[test]
     fn workers_with_one_seed_have_the_same_keys_and_builds_have_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let seed = folder.path().join("new/seed");
-        let (one, other) = (Builders::new(seed.clone(), None), Builders::new(seed.clone(), None));
+        let (one, other) = (builders(&seed, None), builders(&seed, None));
         let job = Uuid::from_u128(7);
         let public = |builders: &Builders, job, run| builders.keys(job, run).unwrap().user.public;
         assert_eq!(public(&one, job, 0), public(&other, job, 0));
@@ -152,16 +187,16 @@ mod tests {
         let seed = folder.path().join("seed");
         private(&seed, &[1; SEED_LENGTH]);
         private(&folder.path().join("TOKEN"), b"s3cret\n");
-        let builders = Builders::new(seed.clone(), Some(folder.path().to_owned()));
+        let with_secrets = builders(&seed, Some(folder.path().to_owned()));
         let name: SecretName = "TOKEN".parse().unwrap();
-        assert_eq!(builders.secret(&name).unwrap().expose_secret(), "s3cret");
+        assert_eq!(with_secrets.secret(&name).unwrap().expose_secret(), "s3cret");
         for file in ["seed", "TOKEN"] {
             fs::set_permissions(folder.path().join(file), fs::Permissions::from_mode(0o644)).unwrap();
         }
-        assert!(format!("{:#}", builders.secret(&name).unwrap_err()).contains("chmod"));
+        assert!(format!("{:#}", with_secrets.secret(&name).unwrap_err()).contains("chmod"));
         assert!(
-            format!("{:#}", Builders::new(seed, None).keys(Uuid::nil(), 0).err().unwrap()).contains("--build-key-file")
+            format!("{:#}", builders(&seed, None).keys(Uuid::nil(), 0).err().unwrap()).contains("--build-key-file")
         );
-        assert!(builders.secret(&"OTHER".parse().unwrap()).is_err());
+        assert!(with_secrets.secret(&"OTHER".parse().unwrap()).is_err());
     }
 }

@@ -4,6 +4,7 @@ mod ages;
 mod builders;
 mod cancel;
 mod conclude;
+mod content;
 mod drain;
 mod future;
 mod guest;

@@ -15,6 +15,8 @@ use imagewright_common::queue;
 use imagewright_common::source::base_image;
 use imagewright_common::telemetry::Format;
 
+use crate::builders::Places;
+
 /// Do image jobs: upload to Glance, verify, prune.
 ///
 /// A worker takes jobs from the queue, as many at once as --concurrency says, until it is told to stop. Start as many
@@ -85,6 +87,14 @@ pub(crate) struct Options {
     /// this queue. Made when it is not there. By default in the state directory of the user.
     #[arg(long, env = "IMAGEWRIGHT_BUILD_KEY_FILE", value_name = "FILE")]
     pub(crate) build_key_file: Option<PathBuf>,
+
+    /// A folder of scripts (NN-NAME.sh) and lists (NAME.packages, .snaps, .services, .sysctl, .users) that replace or extend
+    /// what every built image gets, by name; an empty file takes away.
+    #[arg(long, env = "IMAGEWRIGHT_CONTENT_DIR", value_name = "DIR")]
+    pub(crate) content_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) places: Places,
 
     /// Seconds between two looks for leftovers of builds that have ended; what is there twice is removed. 0: never.
     #[arg(long, env = "IMAGEWRIGHT_SWEEP", default_value_t = 900, value_name = "SECONDS")]

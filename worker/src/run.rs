@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::builders::Builders;
+use crate::content::Content;
 use crate::drain;
 use crate::handle::Desk;
 use crate::journal::Journal;
@@ -70,7 +71,7 @@ fn usage(error: impl Into<anyhow::Error>) -> Fatal {
 async fn serve(options: Options) -> Result<u8, Fatal> {
     let address = address(&options)?;
     let policy = Policy::load(options.policy.as_deref()).map_err(usage)?;
-    let sources = sources(&options)?;
+    let (sources, builders) = (sources(&options)?, builders(&options)?);
     let pool = CloudPool::new(Clouds::load().map_err(usage)?);
     let mut signals = Signals::new()?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Fatal(INTERNAL, error.into()))?;
@@ -96,7 +97,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
         room: Room::new(&options.concurrency, options.cloud_transfers),
         log: backend.log.clone(),
         namespace: options.namespace.clone(),
-        builders: Builders::new(options.build_key_file(), options.secrets_dir.clone()),
+        builders,
     };
     let (stop, stopping) = watch::channel(false);
     let (hand_back, handing_back) = watch::channel(false);
@@ -148,6 +149,15 @@ fn sources(options: &Options) -> Result<Sources, Fatal> {
 fn sweeping(options: &Options, tools: Arc<Tools>) -> Option<AbortOnDrop> {
     let sweeps = options.sweep > 0 && options.kinds().contains(&Kind::Build);
     sweeps.then(|| AbortOnDrop::spawn(sweep::follow(tools, Duration::from_secs(options.sweep))))
+}
+
+fn builders(options: &Options) -> Result<Builders, Fatal> {
+    let built_in = Content::built_in();
+    let content = match &options.content_dir {
+        Some(folder) => built_in.with_folder(folder).map_err(usage)?,
+        None => built_in,
+    };
+    Ok(Builders::new(options.build_key_file(), options.secrets_dir.clone(), content, options.places.clone()))
 }
 
 fn address(options: &Options) -> Result<Address, Fatal> {

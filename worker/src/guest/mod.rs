@@ -4,7 +4,6 @@
 //! has to live as long as it does.
 
 pub(crate) mod unit;
-pub(crate) mod user_data;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,5 +1,8 @@
 //! OpenPGP keys that are trusted, and whether one of them made a detached signature (RFC 9580).
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Cursor;
 use std::path::Path;
 

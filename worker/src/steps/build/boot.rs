@@ -2,10 +2,10 @@
 
 use imagewright_common::openstack::{CloudErrorKind, NewServer, Server};
 
-use super::plan::rejected;
+use super::plan::{login, rejected};
 use super::state::Phase;
 use super::{Build, Failure};
-use crate::guest::user_data;
+use crate::content;
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
 
@@ -92,7 +92,12 @@ impl Build<'_> {
             return Err(rejected("spec.cloud", "the security group of this build was removed by somebody else"));
         };
         let image = if is_check { self.state.image.clone().unwrap_or_default() } else { plan.base.clone() };
-        let keys = self.keys()?;
+        // Who looks at the image needs no more than to get in.
+        let user_data = if is_check {
+            content::login_only(&login(&self.keys()?))
+        } else {
+            self.user_data(plan.runner.clone())?.base64
+        };
         let server = NewServer {
             name: name.to_owned(),
             image,
@@ -100,7 +105,7 @@ impl Build<'_> {
             network: plan.network.clone(),
             key_name: self.names.builder.clone(),
             security_group: group.id,
-            user_data: user_data::render(&keys),
+            user_data,
             metadata: self.properties(),
         };
         self.nova.create_server(&server).await.map_err(cloud)

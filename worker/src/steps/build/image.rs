@@ -37,6 +37,10 @@ impl Build<'_> {
         properties.insert(INPUTS.to_owned(), plan.inputs.clone());
         properties.insert("imagewright_base".to_owned(), self.spec.base.to_string());
         properties.insert("imagewright_base_digest".to_owned(), plan.base_digest.clone());
+        properties.insert("imagewright_template_digest".to_owned(), plan.template.clone());
+        if let Some(runner) = &plan.runner {
+            properties.insert("imagewright_runner_version".to_owned(), runner.version.clone());
+        }
         if let Some(digest) = &plan.script {
             properties.insert("imagewright_script_digest".to_owned(), digest.clone());
         }

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use imagewright_common::job::Base;
 use imagewright_common::openstack::{Flavor, Image, ImageQuery, ImageStatus, Network};
-use imagewright_common::store::{revision, stamp};
+use imagewright_common::store::{StoreError, revision, stamp};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::state::{Phase, Plan};
 use super::{Build, Failure, Sort};
+use crate::builders::Keys;
+use crate::content::{self, Login, Recipe, Runner, UserData};
+use crate::guest::USER;
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
 
@@ -19,6 +23,9 @@ const DISK_MIN: u64 = 20;
 
 /// The longest script, in bytes.
 pub(super) const SCRIPT_MAX: usize = 1024 * 1024;
+
+/// The longest answer about a release of the runner agent, in bytes.
+const RELEASE_MAX: usize = 4 * 1024 * 1024;
 
 /// Where an image says what it was made of.
 pub(super) const INPUTS: &str = "imagewright_inputs";
@@ -32,9 +39,11 @@ impl Build<'_> {
             None => None,
         };
         self.grants(script.as_deref())?;
+        let runner = self.runner().await?;
+        let template = self.user_data(runner.clone())?.template_digest;
         let inputs = json!({
             "arch": self.spec.arch, "base": base_digest, "script": script,
-            "runner": self.spec.runner_version, "check": self.spec.check, "proxy": self.spec.proxy,
+            "template": template, "check": self.spec.check, "proxy": self.spec.proxy,
         });
         let inputs = hex(inputs.to_string().as_bytes());
         if let Some(ended) = self.unchanged(&inputs).await? {
@@ -42,7 +51,16 @@ impl Build<'_> {
         }
         let (flavor, network) = (self.flavor().await?, self.network().await?);
         let warns = self.spec.script.as_ref().is_some_and(|script| script.sha256.is_none());
-        self.state.plan = Some(Plan { base: base.id, base_digest, flavor, network, script: script.clone(), inputs });
+        self.state.plan = Some(Plan {
+            base: base.id,
+            base_digest,
+            flavor,
+            network,
+            script: script.clone(),
+            runner,
+            template,
+            inputs,
+        });
         self.state.enter(Phase::Access);
         let why = match script.filter(|_| warns) {
             Some(digest) => format!("the script has no sha256 of its own; what was fetched has {digest}"),
@@ -55,7 +73,7 @@ impl Build<'_> {
     pub(super) async fn script(&self) -> Result<Vec<u8>, Failure> {
         let Some(script) = &self.spec.script else { return Ok(Vec::new()) };
         let text = self.tools.sources.text(&script.url, "spec.script.url", SCRIPT_MAX).await;
-        let text = text.map_err(|error| Failure::from(imagewright_common::store::StoreError::from(error)))?;
+        let text = text.map_err(|error| Failure::from(StoreError::from(error)))?;
         let known = self.state.plan.as_ref().and_then(|plan| plan.script.as_deref());
         let wanted = known.or(script.sha256.as_ref().map(|digest| digest.as_str()));
         let found = hex(&text);
@@ -66,6 +84,46 @@ impl Build<'_> {
             return Err(rejected("spec.script.url", "what is there does not begin with #! and an interpreter"));
         }
         Ok(text)
+    }
+
+    /// The runner agent, resolved once: what is latest may change while an image is built.
+    async fn runner(&self) -> Result<Option<Runner>, Failure> {
+        let wanted = self.spec.runner_version.as_ref().map_or("latest", |version| version.as_str());
+        let path = match wanted {
+            "none" => return Ok(None),
+            "latest" => vec!["latest".to_owned()],
+            version => vec!["tags".to_owned(), format!("v{version}")],
+        };
+        let places = &self.tools.builders.places;
+        let mut url = places.runner_releases.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let field = "spec.runner_version";
+        let answer = self.tools.sources.text(&url, field, RELEASE_MAX).await;
+        let answer = answer.map_err(|error| Failure::from(StoreError::from(error)))?;
+        let runner = content::choose(&answer, self.spec.arch, places.runner_mirror.as_ref());
+        runner.map(Some).map_err(|error| rejected(field, error))
+    }
+
+    /// What the builder is told; the same each time, but for what the site has changed meanwhile.
+    pub(super) fn user_data(&self, runner: Option<Runner>) -> Result<UserData, Failure> {
+        let release = match &self.spec.base {
+            Base::Release(release) => Some(*release),
+            Base::Image(_) => None,
+        };
+        let (places, keys) = (&self.tools.builders.places, self.keys()?);
+        let recipe = Recipe {
+            arch: self.spec.arch,
+            release,
+            name: self.spec.name.to_string(),
+            runner,
+            proxy: self.spec.proxy.as_ref().map(ToString::to_string),
+            apt_mirror: places.apt_mirror.clone(),
+            snap_proxy: places.snap_proxy.clone(),
+        };
+        let user_data = content::render(&recipe, &self.tools.builders.content, &login(&keys));
+        user_data.map_err(|error| rejected("spec.kind", format!("what this worker puts into images: {error}")))
     }
 
     /// Every secret that is asked for may be given to this script, and is there.
@@ -101,13 +159,13 @@ impl Build<'_> {
             return Ok(seen.value);
         }
         let help = match &self.spec.base {
-            imagewright_common::job::Base::Release(release) => {
+            Base::Release(release) => {
                 format!(
                     "; make it with `imagewright base-image --base {release} --arch {} --cloud {}`",
                     self.spec.arch, self.spec.cloud
                 )
             }
-            imagewright_common::job::Base::Image(_) => String::new(),
+            Base::Image(_) => String::new(),
         };
         Err(rejected("spec.base", format!("{} has no active image {name:?}{help}", self.spec.cloud)))
     }
@@ -150,6 +208,16 @@ impl Build<'_> {
             "why": "base, content, script and versions are those of the newest image; --force builds all the same",
         });
         Ok(Some(Ended::Succeeded { result, children }))
+    }
+}
+
+/// Who logs in, and by what the server is known.
+pub(super) fn login(keys: &Keys) -> Login<'_> {
+    Login {
+        user: USER,
+        public_key: &keys.user.public,
+        host_private: &keys.host.private,
+        host_public: &keys.host.public,
     }
 }
 

@@ -5,6 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::content::Runner;
+
 /// What travels with the message of a build.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct State {
@@ -48,6 +50,9 @@ pub(super) struct Plan {
     pub(super) network: String,
     /// SHA-256 of the script.
     pub(super) script: Option<String>,
+    pub(super) runner: Option<Runner>,
+    /// SHA-256 of the content, as it was rendered for this build.
+    pub(super) template: String,
     /// SHA-256 over all that decides what the image becomes.
     pub(super) inputs: String,
 }
