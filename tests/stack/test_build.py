@@ -61,6 +61,8 @@ def test_a_build_goes_everywhere_and_leaves_no_trace(site: Site, openstack: Lab,
     guest = Guest(openstack.connect("build"), image, tmp_path)
     try:
         assert guest.run("cat /opt/marker") == "provisioned\n"
+        assert "image=golden" in guest.run("cat /usr/share/imagewright/facts")
+        assert guest.run("id -u runner") == guest.run("id -u ubuntu")
         assert guest.run(f"sudo grep -rIl {SECRET} / --exclude-dir=proc --exclude-dir=sys || true") == ""
         assert guest.run("getent passwd imagewright || true") == ""
         assert guest.run(f"sudo grep -rl {job} /var /etc /home /root /opt || true") == ""
@@ -82,6 +84,56 @@ def test_a_script_that_fails_ends_the_build_and_leaves_nothing(site: Site, opens
     assert "exit status 3" in reason
     assert "why it failed" in site.client.run("log", job).out
     assert actives(openstack, "build", "broken") == []
+    assert leftovers(openstack) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--flavor", "M1.Build"], "spec.flavor: no flavor 'M1.Build'; there are: m1.build"),
+        (["--network", "elsewhere"], "spec.network: no network 'elsewhere'; there are: provider"),
+        (["--script-url", "https://10.20.0.2/x.sh"], "spec.script.url"),
+        (["--script-url", "HERE", "--script-sha256", "0" * 64], "spec.script.sha256: what is there has"),
+        (["--script-url", "HERE", "--script-secret", "OTHER"], "spec.script.secrets"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_anything_is_made(
+    site: Site, openstack: Lab, words: list[str], reason: str
+) -> None:
+    site.worker()
+    url = site.script("refused.sh", "#!/bin/sh\n")
+    job = site.build("refused", *(url if word == "HERE" else word for word in words))
+    assert reason.replace("'", '"') in site.client.buried(job)["reason"]
+    assert leftovers(openstack) == []
+
+
+def test_a_server_that_no_host_takes_ends_the_build_at_once(site: Site, openstack: Lab) -> None:
+    """Its disk is smaller than the base."""
+    site.worker()
+    cloud: Any = openstack.connect("build")
+    cloud.create_flavor("too-small", ram=512, vcpus=1, disk=1)
+    job = site.build("too-small", "--flavor", "too-small")
+    assert "the server is ERROR" in site.client.buried(job, 300)["reason"]
+    assert leftovers(openstack) == []
+
+
+def test_a_full_quota_is_waited_for_and_a_build_can_be_cancelled(site: Site, openstack: Lab) -> None:
+    site.worker()
+    cloud: Any = openstack.connect("build")
+    project = cloud.current_project_id
+    cloud.set_compute_quotas(project, instances=0)
+    try:
+        job = site.build("no-room")
+
+        def waits() -> bool:
+            return "Quota exceeded" in site.client.run("log", job).out
+
+        wait_for("it waits for room", waits, 120, every=1)
+        assert site.client.status(job)["state"] == "waiting"
+        site.client.run("cancel", job, "--wait", seconds=90)
+        assert site.client.status(job)["state"] == "cancelled"
+    finally:
+        cloud.delete_compute_quotas(project)
     assert leftovers(openstack) == []
 
 
