@@ -18,7 +18,7 @@ PASSWORD = "pass-of-the-test"
 NOTHING = "^$"
 
 # As docs/operations.md has them, with NS for the namespace.
-WORKER = (NOTHING, r"^(amq\.default|NS\.(jobs|events|wait\..*))$", r"^NS\.((upload|prune)\..*|lost|log)$")
+WORKER = (NOTHING, r"^(amq\.default|NS\.(jobs|events|wait\..*))$", r"^NS\.((upload|prune|snapshot|build|base-image)\..*|lost|log)$")
 PERSON = (
     r"^(amq\.gen.*|NS\.dead\.reader)$",
     r"^(amq\.(default|gen.*)|NS\.(jobs|events))$",

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use imagewright_common::job::SecretName;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
 
 use super::{Guest, Said, Unreachable, quoted};
 
@@ -84,7 +85,7 @@ systemd-run --quiet --no-block --unit={name} --property=Type=oneshot --property=
     /// Look at it, and take over what it wrote from `offset` on; of the last only, if it is `cut` short.
     pub(crate) async fn look(self, guest: &Guest<'_>, offset: u64, cut: bool) -> Result<Seen, Unreachable> {
         let name = self.name;
-        let from = if cut { TAIL.to_string() } else { format!("+{}", offset.saturating_add(1)) };
+        let from = from(offset, cut);
         let script = format!(
             "systemctl show --property=LoadState --property=ActiveState --property=Result \
              --property=ExecMainStatus {name}.service\necho --\ntail -c {from} /run/{name}/output 2>/dev/null | \
@@ -115,6 +116,41 @@ systemd-run --quiet --no-block --unit={name} --property=Type=oneshot --property=
     }
 }
 
+/// Look at cloud-init, which provisions while the server boots, and take over what it wrote from `offset` on; of the last
+/// only, if it is `cut` short. Its files tell at once what its command takes many seconds for on a slow server (cloud-init:
+/// "Status", `/run/cloud-init/result.json`).
+pub(crate) async fn look_at_cloud_init(guest: &Guest<'_>, offset: u64, cut: bool) -> Result<Seen, Unreachable> {
+    let from = from(offset, cut);
+    let script = format!(
+        "cat /run/cloud-init/result.json 2>/dev/null | tr -d '\\n'\necho\necho --\n\
+         tail -c {from} /var/log/cloud-init-output.log 2>/dev/null | head -c {OUTPUT_MAX} | base64 -w0\n"
+    );
+    let said = guest.run(&SecretString::from(script)).await?;
+    of_cloud_init(&said.stdout, offset)
+        .ok_or_else(|| Unreachable(format!("no answer of a shell: {}", said.stderr.trim())))
+}
+
+fn of_cloud_init(text: &str, offset: u64) -> Option<Seen> {
+    let (result, output) = text.split_once("\n--\n")?;
+    let bytes = STANDARD.decode(output.trim()).ok()?;
+    let result: Option<Value> = serde_json::from_str(result.trim()).ok();
+    let stands = match result.as_ref().map(|result| result.pointer("/v1/errors").and_then(Value::as_array)) {
+        None => Stands::Runs,
+        Some(None) => Stands::Badly("it tells no result".to_owned()),
+        Some(Some(errors)) if errors.is_empty() => Stands::Well,
+        Some(Some(errors)) => {
+            Stands::Badly(errors.iter().map(|error| error.as_str().unwrap_or("?")).collect::<Vec<_>>().join("; "))
+        }
+    };
+    let offset = offset.saturating_add(bytes.len() as u64);
+    Some(Seen { stands, output: String::from_utf8_lossy(&bytes).into_owned(), offset })
+}
+
+/// Where `tail -c` begins.
+fn from(offset: u64, cut: bool) -> String {
+    if cut { TAIL.to_string() } else { format!("+{}", offset.saturating_add(1)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +173,16 @@ mod tests {
         assert_eq!(seen("loaded", "failed", "exit-code", "3"), Stands::Badly("exit status 3".to_owned()));
         assert!(matches!(seen("loaded", "failed", "timeout", "0"), Stands::Badly(why) if why.contains("60 s")));
         assert_eq!(SCRIPT.seen("sudo: no", 0), None);
+    }
+
+    #[test]
+    fn cloud_init_tells_how_it_stands() {
+        let stands = |result: &str| of_cloud_init(&format!("{result}\n--\naGk="), 0).unwrap().stands;
+        assert_eq!(stands(""), Stands::Runs);
+        assert_eq!(stands(r#"{"v1": {"datasource": "x", "errors": []}}"#), Stands::Well);
+        let failed = r#"{"v1": {"datasource": "x", "errors": ["('scripts_user', RuntimeError('1'))"]}}"#;
+        assert!(matches!(stands(failed), Stands::Badly(why) if why.contains("scripts_user")));
+        assert_eq!(of_cloud_init("sudo: no", 0), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::boot::broken;
 use super::plan::rejected;
 use super::state::Phase;
 use super::{Build, Failure, Sort};
-use crate::guest::unit::{Seen, Stands, Unit};
+use crate::guest::unit::{Seen, Stands, Unit, look_at_cloud_init};
 use crate::guest::{Guest, Said, Unreachable, quoted};
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
@@ -46,26 +46,28 @@ impl Build<'_> {
         self.wait("until the server lets us in".to_owned())
     }
 
+    /// The content of the image is installed while the server boots.
     pub(super) async fn wait_cloud_init(&mut self) -> Result<Ended, Failure> {
-        let script = "cloud-init status 2>/dev/null; cloud-init status --long 2>/dev/null | tail -n 20 >&2; true";
-        let said = match self.ask(script).await? {
-            Ok(said) => said,
+        let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
+        let guest = Guest { address: &address, port, keys: &keys };
+        let cut = self.state.offset >= OUTPUT_MAX;
+        let seen = match look_at_cloud_init(&guest, self.state.offset, cut).await {
+            Ok(seen) => seen,
             Err(Unreachable(why)) => return self.not_in(why).await,
         };
-        match said.stdout.lines().find_map(|line| line.strip_prefix("status:")).map(str::trim) {
-            Some("done" | "disabled") if self.state.provisioned => self.enter(Phase::Clean),
-            Some("done" | "disabled") if self.spec.script.is_some() => self.enter(Phase::Script),
-            Some("done" | "disabled") => self.enter_clean(),
-            Some("error" | "degraded") => {
+        let more = self.take_over(&seen).await?;
+        match seen.stands {
+            _ if more => self.next(Duration::ZERO, "cloud-init runs"),
+            Stands::Well if self.state.provisioned => self.enter(Phase::Clean),
+            Stands::Well if self.spec.script.is_some() => self.enter(Phase::Script),
+            Stands::Well => self.enter_clean(),
+            Stands::Badly(how) => {
                 let server = self.server().await?;
                 let tail = self.console_tail(&server.id).await;
-                self.fail(format!("cloud-init failed: {}{tail}", said.stderr.trim()), None)
+                let log = format!("`imagewright log {}` shows what it said", self.message.id);
+                self.fail(format!("cloud-init failed: {how}; {log}{tail}"), None)
             }
-            Some(status) => self.wait(format!("cloud-init is {status}")),
-            None => {
-                let error = "spec.base: it has no cloud-init, or one that does not tell its status".to_owned();
-                self.fail(error, Some("spec.base".to_owned()))
-            }
+            Stands::Runs | Stands::NotBegun => self.wait("cloud-init runs".to_owned()),
         }
     }
 
