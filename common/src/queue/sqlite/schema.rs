@@ -15,6 +15,9 @@ use crate::queue::QueueError;
 /// Raised with each change of the schema; a file of a higher version is refused, never guessed at.
 const VERSION: i64 = 2;
 
+/// What to do about a file that is not there and cannot be.
+const UNMADE: &str = "it cannot be made; this user needs write permission on its directory, or name another file";
+
 /// "IMWQ": tells our files from those of other programs.
 const APPLICATION: i64 = 0x494D_5751;
 
@@ -103,7 +106,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
 
 /// The umask can only take from these modes; SQLite gives its side files the mode of the file.
 fn create(path: &Path) -> Result<(), QueueError> {
-    let refused = |error: std::io::Error| QueueError::Refused(format!("{}: {error}", path.display()));
+    let refused = |error: std::io::Error| QueueError::Refused(format!("{}: {UNMADE} ({error})", path.display()));
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refused)?;
     }
