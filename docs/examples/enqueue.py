@@ -12,11 +12,25 @@ job = {
     "version": 1,
     "id": str(uuid.uuid4()),
     "asked_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-    "spec": {"kind": "upload", "name": name, "arch": arch, "cloud": cloud, "source": {"file": file}},
+    "spec": {
+        "kind": "upload",
+        "name": name,
+        "arch": arch,
+        "cloud": cloud,
+        "source": {"file": file},
+    },
 }
-properties = pika.BasicProperties(message_id=job["id"], content_type="application/json", delivery_mode=2)
+properties = pika.BasicProperties(
+    message_id=job["id"], content_type="application/json", delivery_mode=2
+)
 with pika.BlockingConnection(pika.URLParameters(url)) as connection:
     channel = connection.channel()
     channel.confirm_delivery()  # from now on a publish that the broker does not confirm raises an error
-    channel.basic_publish(f"{namespace}.jobs", f"upload.{arch}", json.dumps(job).encode(), properties, mandatory=True)
+    channel.basic_publish(
+        f"{namespace}.jobs",
+        f"upload.{arch}",
+        json.dumps(job).encode(),
+        properties,
+        mandatory=True,
+    )
 print(job["id"])

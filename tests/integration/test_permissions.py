@@ -18,7 +18,8 @@ PASSWORD = "pass-of-the-test"
 NOTHING = "^$"
 
 # As docs/operations.md has them, with NS for the namespace.
-WORKER = (NOTHING, r"^(amq\.default|NS\.(jobs|events|wait\..*))$", r"^NS\.((upload|prune|snapshot|build|base-image)\..*|lost|log)$")
+LANES = "upload|prune|snapshot|build|base-image"
+WORKER = (NOTHING, r"^(amq\.default|NS\.(jobs|events|wait\..*))$", rf"^NS\.(({LANES})\..*|lost|log)$")
 PERSON = (
     r"^(amq\.gen.*|NS\.dead\.reader)$",
     r"^(amq\.(default|gen.*)|NS\.(jobs|events))$",
