@@ -1,4 +1,4 @@
-"""The embedded queue's file in trouble: no room, no writing, damage. Every program says which file, why, and what to do;
+"""The embedded queue's file in trouble: no room, no writing, damage. Each program says which file, why, and what to do;
 what was accepted before is done once the trouble is over."""
 
 import contextlib
