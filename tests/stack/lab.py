@@ -47,6 +47,10 @@ def enter_namespace() -> None:
     _run("mount", "--make-rslave", "/")
     _run("umount", "-l", "/sys")
     _run("mount", "-t", "sysfs", "sysfs", "/sys")
+    # libvirt knows no guests but those of this run, and this machine's own knows none of them.
+    for path in ("/etc/libvirt", "/var/lib/libvirt", "/run/libvirt"):
+        Path(path).mkdir(parents=True, exist_ok=True)
+        _run("mount", "-t", "tmpfs", "tmpfs", path)
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "link", "add", "host0", "type", "veth", "peer", "name", config.BRIDGED)
     _run("ip", "addr", "add", f"{ADDRESS}/24", "dev", "host0")
