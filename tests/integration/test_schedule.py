@@ -202,7 +202,7 @@ def test_a_dry_run_shows_the_plan_and_enqueues_nothing(site: Site) -> None:
     [
         ("images: [\n", "line 1, column 9"),
         ("images:\n- name: n\n  colour: red\n", "images[0].colour"),
-        ("images:\n- {name: n, clouds: [cloud1], interval: 1d, build: {base: noble}}\n", "images[0].build"),
+        ("images:\n- {name: n, clouds: [cloud1], interval: 1d, build: {base: noble}}\n", "images[0].build.cloud"),
         ("images:\n- {name: n, clouds: [cloud1], interval: 1d, arch: amd64, source: {file: f}}\n", "images[0].source"),
         ("images:\n- {name: n, clouds: [cloud1], interval: soon, arch: amd64, source: {file: /f}}\n", "interval"),
     ],
@@ -222,12 +222,14 @@ def test_the_schema_accepts_what_the_program_accepts(site: Site) -> None:
     validator = Draft202012Validator(site.client.json("schema", "schedule"))
     example = yaml.safe_load(EXAMPLE.read_text())
     validator.validate(example)
-    first, second = example["images"]
+    first, second, built = example["images"]
     for wrong in (
         {**first, "colour": "red"},
         {**first, "arch": "amd64"},
         {**second, "sources": first["sources"]},
-        {**second, "build": {}},
+        {**second, "build": built["build"]},
+        {**built, "visibility": "shared"},
+        {**built, "build": {"cloud": "edge-1"}},
         {**second, "clouds": []},
         {**first, "sources": {"sparc": {"file": "/f"}}},
         {key: value for key, value in second.items() if key != "source"},
@@ -251,7 +253,21 @@ def test_the_example_of_the_documentation_is_read(site: Site) -> None:
         ("noble", "arm64", "edge-1", "missing"),
         ("noble", "arm64", "edge-2", "missing"),
         ("rescue", "amd64", "edge-2", "missing"),
+        ("runner-noble-amd64", "amd64", "edge-1", "missing"),
     ]
+
+
+@pytest.mark.parametrize("queue", ["sqlite"], indirect=True)
+def test_a_build_is_enqueued_once_for_all_its_clouds(site: Site) -> None:
+    """No worker here builds: what is looked at is what is asked for."""
+    lone = site.fork()
+    build = {"cloud": "cloud1", "base": "noble", "runner_version": "none"}
+    wanted = {"name": "sched-built", "arch": "amd64", "build": build, "clouds": ["cloud2", "cloud1"], "interval": "1d"}
+    document = schedule(lone, write(lone, wanted))
+    assert states(document) == [("amd64", "cloud1", "missing")]
+    (job,) = document["jobs"]
+    assert (job["kind"], job["cloud"]) == ("build", "cloud1")
+    assert states(schedule(lone, write(lone, wanted))) == [("amd64", "cloud1", "under-way")]
 
 
 def test_an_upload_by_hand_in_the_slot_stays_the_newest(site: Site) -> None:

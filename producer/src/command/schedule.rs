@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use imagewright_common::arch::Arch;
-use imagewright_common::job::{CloudName, ImageName, Spec, UploadSpec};
+use imagewright_common::job::{CloudName, ImageName};
 use imagewright_common::openstack::Glance;
 use imagewright_common::store::revision;
 use jiff::Timestamp;
@@ -50,6 +50,11 @@ Example of a file:
       interval: 24h
       visibility: shared
       properties: {os_distro: ubuntu}
+    - name: runner-noble-amd64
+      arch: amd64
+      build: {cloud: build, base: noble}
+      clouds: [edge-1, edge-2]
+      interval: 6h
 
 `imagewright schema schedule` prints the JSON Schema of the file.
 
@@ -116,7 +121,7 @@ fn read(path: &Path) -> Result<Vec<Target>, Failure> {
 /// Every cloud once, in the order of the file.
 fn named(targets: &[Target]) -> Vec<CloudName> {
     let mut seen = HashSet::new();
-    targets.iter().map(|target| &target.spec.cloud).filter(|cloud| seen.insert(*cloud)).cloned().collect()
+    targets.iter().flat_map(Target::clouds).filter(|cloud| seen.insert(*cloud)).cloned().collect()
 }
 
 /// Which names and architectures are asked for on each cloud.
@@ -124,8 +129,11 @@ type Wanted = HashMap<CloudName, BTreeMap<ImageName, Vec<Arch>>>;
 
 fn wanted(targets: &[Target]) -> Wanted {
     let mut wanted = Wanted::new();
-    for Target { spec, .. } in targets {
-        wanted.entry(spec.cloud.clone()).or_default().entry(spec.name.clone()).or_default().push(spec.arch);
+    for target in targets {
+        for cloud in target.clouds() {
+            let names = wanted.entry(cloud.clone()).or_default();
+            names.entry(target.name.clone()).or_default().push(target.arch);
+        }
     }
     wanted
 }
@@ -147,13 +155,13 @@ async fn newest(wanted: Arc<Wanted>, cloud: CloudName, glance: Glance) -> Result
 
 /// The slot decides the id and the time, so that whoever asks in it asks for the same.
 fn order(planned: &Planned) -> Order {
-    Order { id: planned.id, asked_at: planned.slot.start, spec: Spec::Upload(planned.target.spec.clone()) }
+    Order { id: planned.id, asked_at: planned.slot.start, spec: planned.target.spec.clone() }
 }
 
 impl<'a> From<&'a Planned> for Row<'a> {
     fn from(planned: &'a Planned) -> Row<'a> {
         let Planned { target, state, reason, job, .. } = planned;
-        let UploadSpec { name, arch, cloud, .. } = &target.spec;
+        let Target { name, arch, cloud, .. } = target;
         Row { name, arch: *arch, cloud, state: *state, reason, job: job.as_deref(), enqueue: state.is_due() }
     }
 }
@@ -191,7 +199,7 @@ fn explain(context: &Context, planned: &[Planned]) {
             State::Failed | State::Cancelled | State::Gone => "warning: ",
             State::Fresh | State::Missing | State::Stale | State::UnderWay | State::Unreachable => continue,
         };
-        let UploadSpec { name, arch, cloud, .. } = &target.spec;
+        let Target { name, arch, cloud, .. } = target;
         report::note(&format!("{warning}{name} {arch} on {cloud} is {}: {reason}", state.as_str()));
     }
     if !context.quiet {

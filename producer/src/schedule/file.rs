@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use imagewright_common::arch::Arch;
 use imagewright_common::job::{
-    self, CloudName, DiskFormat, ImageName, Keep, Message, Source, Spec, UploadSpec, VERSION, Visibility,
+    self, Base, BuildSpec, CloudName, DiskFormat, HostPort, ImageName, Keep, Message, Prefix, RunnerVersion, Script,
+    Source, Spec, UploadSpec, VERSION, Visibility,
 };
 use imagewright_common::{wire, yaml};
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -41,8 +41,14 @@ struct Desired {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
-    { "required": ["arch", "source"], "not": { "required": ["sources"] } },
-    { "required": ["sources"], "not": { "anyOf": [{ "required": ["arch"] }, { "required": ["source"] }] } },
+    { "required": ["arch", "source"], "not": { "anyOf": [{ "required": ["sources"] }, { "required": ["build"] }] } },
+    { "required": ["sources"], "not": { "anyOf": [
+        { "required": ["arch"] }, { "required": ["source"] }, { "required": ["build"] },
+    ] } },
+    { "required": ["arch", "build"], "not": { "anyOf": [
+        { "required": ["source"] }, { "required": ["sources"] }, { "required": ["disk_format"] },
+        { "required": ["properties"] }, { "required": ["visibility"] },
+    ] } },
 ]))]
 struct Entry {
     /// What the image is called on the clouds.
@@ -59,10 +65,10 @@ struct Entry {
     #[serde(default)]
     #[schemars(with = "BTreeMap<Arch, Source>", extend("minProperties" = 1))]
     sources: Option<BTreeMap<String, Source>>,
-    /// Images are not built yet; the key is known so that its refusal says what to write instead.
-    #[serde(default, rename = "build", deserialize_with = "no_build")]
-    #[schemars(skip)]
-    _build: (),
+    /// How it is built, instead of a source; goes with `arch`.
+    #[serde(default)]
+    #[schemars(with = "Build")]
+    build: Option<Build>,
     /// Where it should be; names of the workers' clouds.yaml, which this program's must share.
     #[schemars(length(min = 1), extend("uniqueItems" = true))]
     clouds: Vec<CloudName>,
@@ -73,21 +79,57 @@ struct Entry {
     keep: Keep,
     /// The format of the disk; `auto` tells it from the bytes.
     #[serde(default)]
-    disk_format: DiskFormat,
+    #[schemars(with = "DiskFormat")]
+    disk_format: Option<DiskFormat>,
     /// Further properties of the image. Ours (`imagewright_*`), `owner*`, `os_hash_*` and core attributes are refused.
     #[serde(default)]
     properties: BTreeMap<String, String>,
     /// Who may see the image.
     #[serde(default)]
-    visibility: Visibility,
+    #[schemars(with = "Visibility")]
+    visibility: Option<Visibility>,
+}
+
+/// How an image is built, as in the `build` message.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Build {
+    /// Where it is built; it is kept there too.
+    cloud: CloudName,
+    /// What it is built from: focal, jammy, noble, resolute, their versions, or `image:NAME-OR-ID`.
+    base: Base,
+    /// The flavor of the builder, by name or id.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    flavor: Option<String>,
+    /// The network of the builder, by name or id.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    network: Option<String>,
+    /// The version of the runner agent.
+    #[serde(default)]
+    #[schemars(with = "RunnerVersion")]
+    runner_version: Option<RunnerVersion>,
+    /// How names of servers, key pairs and groups begin.
+    #[serde(default)]
+    #[schemars(with = "Prefix")]
+    prefix: Option<Prefix>,
+    /// The proxy of the builder.
+    #[serde(default)]
+    #[schemars(with = "HostPort")]
+    proxy: Option<HostPort>,
+    /// Run on the builder as root.
+    #[serde(default)]
+    #[schemars(with = "Script")]
+    script: Option<Script>,
+    /// Run on a server that was booted from the image.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    check: Option<String>,
 }
 
 fn file_version() -> u32 {
     FILE_VERSION
-}
-
-fn no_build<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-    Err(D::Error::custom("images are not built yet: give arch and source, or sources"))
 }
 
 /// Every (image, architecture, cloud) that the text asks for, in its order.
@@ -104,9 +146,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Target>, String> {
     for (place, entry) in desired.images.iter().enumerate() {
         let path = format!("images[{place}]");
         for target in entry.targets(&path)? {
-            let UploadSpec { name, arch, cloud, .. } = &target.spec;
-            if let Some(before) = asked.insert((name.clone(), *arch, cloud.clone()), path.clone()) {
-                return Err(format!("{path}.clouds: {name} for {arch} on {cloud} is asked for in {before} already"));
+            let Target { name, arch, .. } = &target;
+            for cloud in target.clouds() {
+                if let Some(before) = asked.insert((name.clone(), *arch, cloud.clone()), path.clone()) {
+                    return Err(format!(
+                        "{path}.clouds: {name} for {arch} on {cloud} is asked for in {before} already"
+                    ));
+                }
             }
             targets.push(target);
         }
@@ -120,6 +166,9 @@ impl Entry {
             return Err(format!("{path}.clouds: empty: name at least one cloud"));
         }
         let interval = interval(&self.interval).map_err(|reason| format!("{path}.interval: {reason}"))?;
+        if let Some(build) = &self.build {
+            return self.built(build, path, interval).map(|target| vec![target]);
+        }
         let mut targets = Vec::new();
         for (field, arch, source) in self.sources(path)? {
             let field = format!("{path}.{field}");
@@ -129,10 +178,49 @@ impl Entry {
             for cloud in &self.clouds {
                 let spec = self.spec(arch, cloud, source);
                 check(&spec).map_err(|error| format!("{}: {}", placed(&error.field, path, &field), error.reason))?;
-                targets.push(Target { spec, interval });
+                let (name, cloud) = (self.name.clone(), cloud.clone());
+                targets.push(Target { name, arch, cloud, also: Vec::new(), spec, interval });
             }
         }
         Ok(targets)
+    }
+
+    /// One build serves all clouds.
+    fn built(&self, build: &Build, path: &str, interval: SignedDuration) -> Result<Target, String> {
+        let wrong = |field: &str, reason: &str| Err(format!("{path}.{field}: {reason}"));
+        let Some(arch) = self.arch else { return wrong("arch", "missing: say what is built") };
+        let beside = [
+            ("source", self.source.is_some()),
+            ("sources", self.sources.is_some()),
+            ("disk_format", self.disk_format.is_some()),
+            ("properties", !self.properties.is_empty()),
+            ("visibility", self.visibility.is_some()),
+        ];
+        if let Some((field, _)) = beside.into_iter().find(|(_, is_given)| *is_given) {
+            return wrong(field, "not beside build");
+        }
+        if let Some(script) = &build.script {
+            upload::fetchable(&script.url).map_err(|reason| format!("{path}.build.script.url: {reason}"))?;
+        }
+        let also: Vec<CloudName> = self.clouds.iter().filter(|cloud| **cloud != build.cloud).cloned().collect();
+        let spec = Spec::Build(BuildSpec {
+            name: self.name.clone(),
+            arch,
+            base: build.base.clone(),
+            cloud: build.cloud.clone(),
+            upload_to: also.clone(),
+            keep: self.keep,
+            flavor: build.flavor.clone(),
+            network: build.network.clone(),
+            runner_version: build.runner_version.clone(),
+            prefix: build.prefix.clone(),
+            proxy: build.proxy.clone(),
+            script: build.script.clone(),
+            check: build.check.clone(),
+            force: false,
+        });
+        check(&spec).map_err(|error| format!("{}: {}", placed(&error.field, path, path), error.reason))?;
+        Ok(Target { name: self.name.clone(), arch, cloud: build.cloud.clone(), also, spec, interval })
     }
 
     /// Each architecture with its source, and the field that names it.
@@ -153,23 +241,24 @@ impl Entry {
             (_, _, Some(_)) => wrong("sources", "not beside arch or source: give either these two, or sources"),
             (Some(_), None, None) => wrong("source", "missing: say where the bytes come from"),
             (None, Some(_), None) => wrong("arch", "missing: say what the source runs on"),
-            (None, None, None) => {
-                wrong("source", "missing: give arch and source, or sources with one for each architecture")
-            }
+            (None, None, None) => wrong(
+                "source",
+                "missing: give arch and source, sources with one for each architecture, or arch and build",
+            ),
         }
     }
 
-    fn spec(&self, arch: Arch, cloud: &CloudName, source: &Source) -> UploadSpec {
-        UploadSpec {
+    fn spec(&self, arch: Arch, cloud: &CloudName, source: &Source) -> Spec {
+        Spec::Upload(UploadSpec {
             name: self.name.clone(),
             arch,
             cloud: cloud.clone(),
             keep: self.keep,
             source: source.clone(),
-            disk_format: self.disk_format,
+            disk_format: self.disk_format.unwrap_or_default(),
             properties: self.properties.clone(),
-            visibility: self.visibility,
-        }
+            visibility: self.visibility.unwrap_or_default(),
+        })
     }
 }
 
@@ -185,8 +274,8 @@ fn interval(text: &str) -> Result<SignedDuration, String> {
 }
 
 /// What a worker would refuse is refused before anything is asked.
-fn check(spec: &UploadSpec) -> Result<(), wire::DecodeError> {
-    let spec = Spec::Upload(spec.clone());
+fn check(spec: &Spec) -> Result<(), wire::DecodeError> {
+    let spec = spec.clone();
     let message = Message {
         version: VERSION,
         id: Uuid::nil(),
@@ -220,9 +309,12 @@ pub(crate) fn schema() -> Value {
     if let Some(properties) = schema.pointer_mut("/$defs/Entry/properties/properties") {
         properties["propertyNames"] = job::property_names();
     }
-    for absent in ["arch", "source", "sources"] {
-        if let Some(Value::Object(key)) = schema.pointer_mut(&format!("/$defs/Entry/properties/{absent}")) {
-            key.remove("default");
+    for place in ["Entry", "Build"] {
+        let Some(Value::Object(keys)) = schema.pointer_mut(&format!("/$defs/{place}/properties")) else { continue };
+        for key in keys.values_mut().filter_map(Value::as_object_mut) {
+            if key.get("default").is_some_and(Value::is_null) {
+                key.remove("default");
+            }
         }
     }
     schema

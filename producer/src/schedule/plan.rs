@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use imagewright_common::arch::Arch;
-use imagewright_common::job::{CloudName, DEFAULT_DEADLINE, ImageName, Kind, UploadSpec};
+use imagewright_common::job::{CloudName, DEFAULT_DEADLINE, ImageName, Kind};
 use imagewright_common::status::{self, Fold, JobStatus};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -101,24 +101,40 @@ pub(crate) fn plan(targets: Vec<Target>, seen: &Seen<'_>) -> Vec<Planned> {
     let under_way = under_way(seen);
     let judge = |target: Target| {
         let slot = Slot::at(seen.now, target.interval);
-        let id = slot.job_id(seen.namespace, &target.spec);
-        let (state, reason, job) = match on_cloud(&target, seen) {
-            (state, reason) if state.is_due() => {
-                let doing = under_way.get(&key(&target.spec)).cloned();
-                doing.or_else(|| ended(id, slot, seen)).unwrap_or_else(|| (state, reason, Some(id.to_string())))
-            }
-            (state, reason) => (state, reason, None),
+        let id = slot.job_id(seen.namespace, &target);
+        let (cloud, (state, reason)) = on_clouds(&target, seen);
+        let (state, reason, job) = if state.is_due() {
+            let doing =
+                [cloud, &target.cloud].into_iter().find_map(|cloud| under_way.get(&key(&target, cloud)).cloned());
+            let ended = || ended(&target, cloud, (id, slot), seen);
+            doing.or_else(ended).unwrap_or_else(|| (state, reason, Some(id.to_string())))
+        } else {
+            (state, reason, None)
         };
         Planned { target, state, reason, job, id, slot }
     };
     targets.into_iter().map(judge).collect()
 }
 
-/// What the cloud says.
-fn on_cloud(target: &Target, seen: &Seen<'_>) -> (State, String) {
-    let Target { spec, interval } = target;
-    let newest = match seen.clouds.get(&spec.cloud) {
-        Some(Ok(newest)) => newest.get(&(spec.name.clone(), spec.arch)),
+/// What the clouds say: the one where it is made, and if that has nothing to be done, the first copy that lacks.
+fn on_clouds<'a>(target: &'a Target, seen: &Seen<'_>) -> (&'a CloudName, (State, String)) {
+    let made = on_cloud(target, &target.cloud, seen);
+    if made.0 == State::Fresh {
+        for cloud in &target.also {
+            let (state, reason) = on_cloud(target, cloud, seen);
+            if state.is_due() {
+                return (cloud, (state, format!("{cloud}: {reason}")));
+            }
+        }
+    }
+    (&target.cloud, made)
+}
+
+/// What one cloud says.
+fn on_cloud(target: &Target, cloud: &CloudName, seen: &Seen<'_>) -> (State, String) {
+    let Target { name, arch, interval, .. } = target;
+    let newest = match seen.clouds.get(cloud) {
+        Some(Ok(newest)) => newest.get(&(name.clone(), *arch)),
         Some(Err(failure)) => return (State::Unreachable, failure.to_string()),
         None => return (State::Unreachable, "it was not asked".to_owned()),
     };
@@ -133,9 +149,10 @@ fn on_cloud(target: &Target, seen: &Seen<'_>) -> (State, String) {
 }
 
 /// The slot's own job, if it has ended.
-fn ended(id: Uuid, slot: Slot, seen: &Seen<'_>) -> Option<Found> {
+fn ended(target: &Target, cloud: &CloudName, (id, slot): (Uuid, Slot), seen: &Seen<'_>) -> Option<Found> {
     let job = seen.jobs.get(&id.to_string());
     let next = slot.end;
+    let is_build = target.spec.kind() == Kind::Build;
     let (state, reason) = match job.state {
         status::State::Failed => {
             let error = job.error.unwrap_or_default();
@@ -145,6 +162,16 @@ fn ended(id: Uuid, slot: Slot, seen: &Seen<'_>) -> Option<Found> {
         status::State::Cancelled => {
             (State::Cancelled, format!("job {id} was cancelled; the next is enqueued from {next:.0} on"))
         }
+        status::State::Succeeded if is_build && *cloud == target.cloud => {
+            (State::Fresh, format!("job {id} found that nothing has changed; the next looks from {next:.0} on"))
+        }
+        status::State::Succeeded if is_build => (
+            State::Gone,
+            format!(
+                "job {id} succeeded, but its copy is not on {cloud}: `imagewright status --tree {id}` tells why; the \
+                 next is enqueued from {next:.0} on"
+            ),
+        ),
         status::State::Succeeded => (
             State::Gone,
             format!(
@@ -161,8 +188,8 @@ fn ended(id: Uuid, slot: Slot, seen: &Seen<'_>) -> Option<Found> {
 
 type Key = (Option<String>, Option<String>, Option<String>);
 
-fn key(spec: &UploadSpec) -> Key {
-    (Some(spec.name.to_string()), Some(spec.arch.to_string()), Some(spec.cloud.to_string()))
+fn key(target: &Target, cloud: &CloudName) -> Key {
+    (Some(target.name.to_string()), Some(target.arch.to_string()), Some(cloud.to_string()))
 }
 
 /// The targets for which a job has not ended, whoever asked for it.

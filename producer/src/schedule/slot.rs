@@ -5,9 +5,10 @@
 //! was looked at lies at least one interval back, so before the slot began: the slot's revision is the newer one. An
 //! upload by hand within the slot was wanted later than the slot's revision, and stays the newest.
 
-use imagewright_common::job::UploadSpec;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
+
+use super::Target;
 
 /// The shortest interval: a slot in which nothing can be done is no slot.
 pub(crate) const SHORTEST: SignedDuration = SignedDuration::from_mins(1);
@@ -34,9 +35,10 @@ impl Slot {
     }
 
     /// The id of the slot's job. No name holds a control character, so no two targets spell the same.
-    pub(crate) fn job_id(self, namespace: &str, spec: &UploadSpec) -> Uuid {
+    pub(crate) fn job_id(self, namespace: &str, target: &Target) -> Uuid {
         let second = self.start.as_second();
-        let name = format!("{namespace}\n{}\n{}\n{}\n{second}", spec.name, spec.arch, spec.cloud);
+        let Target { name, arch, cloud, .. } = target;
+        let name = format!("{namespace}\n{name}\n{arch}\n{cloud}\n{second}");
         Uuid::new_v5(&IDS, name.as_bytes())
     }
 }
@@ -50,10 +52,10 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn spec(name: &str, arch: &str, cloud: &str) -> UploadSpec {
+    fn target(name: &str, arch: &str, cloud: &str) -> Target {
         let text =
             format!("images: [{{name: {name}, arch: {arch}, source: {{file: /f}}, clouds: [{cloud}], interval: 1d}}]");
-        file::parse(&text).unwrap().remove(0).spec
+        file::parse(&text).unwrap().remove(0)
     }
 
     #[test]
@@ -83,16 +85,16 @@ mod tests {
     #[test]
     fn an_id_is_the_same_everywhere_and_of_one_target_and_slot_alone() {
         let slot = Slot::at(at("2026-11-23T10:00:00Z"), SignedDuration::from_hours(24));
-        let id = slot.job_id("imagewright", &spec("noble", "amd64", "edge-1"));
+        let id = slot.job_id("imagewright", &target("noble", "amd64", "edge-1"));
         assert_eq!(id.to_string(), "bf177791-7877-5f4f-82f6-500d8fb71287");
-        assert_eq!(id, slot.job_id("imagewright", &spec("noble", "x86_64", "edge-1")));
+        assert_eq!(id, slot.job_id("imagewright", &target("noble", "x86_64", "edge-1")));
         let next = Slot::at(slot.end, SignedDuration::from_hours(24));
         let others = [
-            next.job_id("imagewright", &spec("noble", "amd64", "edge-1")),
-            slot.job_id("other", &spec("noble", "amd64", "edge-1")),
-            slot.job_id("imagewright", &spec("jammy", "amd64", "edge-1")),
-            slot.job_id("imagewright", &spec("noble", "arm64", "edge-1")),
-            slot.job_id("imagewright", &spec("noble", "amd64", "edge-2")),
+            next.job_id("imagewright", &target("noble", "amd64", "edge-1")),
+            slot.job_id("other", &target("noble", "amd64", "edge-1")),
+            slot.job_id("imagewright", &target("jammy", "amd64", "edge-1")),
+            slot.job_id("imagewright", &target("noble", "arm64", "edge-1")),
+            slot.job_id("imagewright", &target("noble", "amd64", "edge-2")),
         ];
         assert!(!others.contains(&id));
     }

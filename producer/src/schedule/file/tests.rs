@@ -15,8 +15,13 @@ fn the_example_is_a_file_that_can_be_used() {
     let targets = parse(EXAMPLE).unwrap();
     let shown: Vec<String> = targets
         .iter()
-        .map(|Target { spec, interval }| {
-            format!("{} {} {} keep {} {}h", spec.name, spec.arch, spec.cloud, spec.keep, interval.as_hours())
+        .map(|Target { name, arch, cloud, spec, interval, .. }| {
+            let keep = match spec {
+                Spec::Upload(upload) => upload.keep,
+                Spec::Build(build) => build.keep,
+                other => panic!("{other:?}"),
+            };
+            format!("{name} {arch} {cloud} keep {keep} {}h", interval.as_hours())
         })
         .collect();
     assert_eq!(
@@ -26,9 +31,26 @@ fn the_example_is_a_file_that_can_be_used() {
             "noble amd64 edge-2 keep 3 168h",
             "noble arm64 edge-1 keep 3 168h",
             "noble arm64 edge-2 keep 3 168h",
-            "rescue amd64 edge-2 keep 5 24h"
+            "rescue amd64 edge-2 keep 5 24h",
+            "runner-noble-amd64 amd64 edge-1 keep 5 6h"
         ]
     );
+}
+
+fn upload(spec: &Spec) -> &UploadSpec {
+    let Spec::Upload(upload) = spec else { panic!("{spec:?}") };
+    upload
+}
+
+#[test]
+fn a_build_is_one_job_for_all_its_clouds() {
+    let text = "images: [{name: n, arch: amd64, clouds: [a, b, c], interval: 6h, keep: 3, build: {cloud: b, \
+                base: 24.04, runner_version: latest, script: {url: 'https://h/s', secrets: [TOKEN]}}}]";
+    let targets = parse(text).unwrap();
+    let [target @ Target { spec: Spec::Build(build), .. }] = targets.as_slice() else { panic!("{targets:?}") };
+    assert_eq!((target.cloud.as_str(), build.upload_to.len(), build.keep.get()), ("b", 2, 3));
+    assert_eq!(target.clouds().map(CloudName::as_str).collect::<Vec<_>>(), ["b", "a", "c"]);
+    assert_eq!(build.base.to_string(), "noble");
 }
 
 #[test]
@@ -38,7 +60,8 @@ fn what_is_written_is_what_is_asked_for() {
          properties: {os_version: '24.04'}",
     );
     let targets = parse(&text).unwrap();
-    let [Target { spec, interval }] = targets.as_slice() else { panic!("{targets:?}") };
+    let [Target { spec, interval, .. }] = targets.as_slice() else { panic!("{targets:?}") };
+    let spec = upload(spec);
     assert_eq!((spec.arch, spec.keep.get(), *interval), (Arch::Amd64, 2, SignedDuration::from_hours(24)));
     assert_eq!((spec.disk_format, spec.visibility), (DiskFormat::Qcow2, Visibility::Shared));
     assert_eq!(spec.source.to_string(), "image 0f9f of build");
@@ -53,8 +76,11 @@ fn every_refusal_names_the_key_and_what_would_be_right() {
     for (more, key, hint) in [
         ("arch: amd64, source: {fil: /f}".to_owned(), "images[0].source.fil", "one of file, url"),
         (format!("{file}, colour: red"), "images[0].colour", "visibility"),
-        (format!("{file}, build: {{base: noble}}"), "images[0].build", "give arch and source"),
-        (format!("{file}, build: ~"), "images[0].build", "give arch and source"),
+        (format!("{file}, build: {{cloud: b, base: noble}}"), "images[0].source", "not beside build"),
+        (format!("{file}, build: {{base: noble}}"), "images[0].build.cloud", "missing"),
+        ("arch: amd64, build: {cloud: b, base: bionic}".to_owned(), "images[0].build.base", "noble"),
+        ("arch: amd64, build: {cloud: b, base: noble}, visibility: shared".to_owned(), "images[0].visibility", "not"),
+        ("build: {cloud: b, base: noble}".to_owned(), "images[0].arch", "missing"),
         (format!("{file}, keep: 0"), "images[0].keep", "1 to 99"),
         (format!("{file}, disk_format: tape"), "images[0].disk_format", "qcow2"),
         (format!("{file}, properties: {{imagewright_job: x}}"), "images[0].properties.imagewright_job", "may not"),
@@ -113,5 +139,5 @@ fn the_schema_knows_each_key_and_refuses_others() {
     assert_eq!(entry["required"], json!(["name", "clouds", "interval"]));
     assert!(entry["properties"]["sources"]["properties"]["aarch64"].is_object(), "{entry:#}");
     assert!(entry["properties"]["properties"]["propertyNames"]["not"].is_object());
-    assert!(entry["properties"]["build"].is_null() && entry["properties"]["_build"].is_null());
+    assert_eq!(schema["$defs"]["Build"]["required"], json!(["cloud", "base"]));
 }

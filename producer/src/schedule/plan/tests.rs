@@ -17,7 +17,7 @@ fn ago(hours: i64) -> Timestamp {
 /// The job that this slot would enqueue.
 fn own() -> String {
     let target = file::parse(FILE).unwrap().remove(0);
-    Slot::at(now(), target.interval).job_id("imagewright", &target.spec).to_string()
+    Slot::at(now(), target.interval).job_id("imagewright", &target).to_string()
 }
 
 fn event(id: &str, at: Timestamp, what: Value) -> Event {
