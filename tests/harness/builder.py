@@ -123,9 +123,12 @@ class Builder:
             path.write_text(file["content"])
         more = "".join(f"{name}='{value}'\n" for name, value in self.variables.items())
         (self.work / "environment").write_text(self.environment() + more)
-        (self.folder / "fail").write_text(f"{self.fail}\n")
         ((program, script),) = self.config["runcmd"]
-        path = self.work / Path(script).relative_to(FOLDER)
+        return self.run_script(self.work / Path(script).relative_to(FOLDER), program)
+
+    def run_script(self, path: Path, program: str = "sh") -> "subprocess.CompletedProcess[str]":
+        """A script, with the disk and the programs of this builder."""
+        (self.folder / "fail").write_text(f"{self.fail}\n")
         env = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "ROOT": str(self.root),

@@ -8,7 +8,7 @@ from harness.servers import REPO
 
 def main() -> int:
     content = REPO / "worker" / "content"
-    scripts = sorted([*content.glob("*.sh"), content / "provision"])
+    scripts = sorted([*content.glob("*.sh"), content / "provision", REPO / "worker/src/guest/manifest.sh"])
     return subprocess.run(["shellcheck", *map(str, scripts)], check=False).returncode
 
 

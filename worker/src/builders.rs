@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use imagewright_common::arch::Arch;
 use imagewright_common::job::SecretName;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
@@ -40,14 +41,10 @@ pub(crate) struct Builders {
 /// Where builds find what they download; a site that cannot reach the world has mirrors.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Places {
-    /// What GitHub's API says of releases of the runner agent: beneath it, `/latest` and `/tags/vX.Y.Z`.
-    #[arg(
-        long,
-        env = "IMAGEWRIGHT_RUNNER_RELEASES",
-        value_name = "URL",
-        default_value = "https://api.github.com/repos/actions/runner/releases"
-    )]
-    pub(crate) runner_releases: Url,
+    /// What GitHub's API says of releases of the runner agent: beneath it, `/latest` and `/tags/vX.Y.Z`. By default that of
+    /// actions/runner, and of canonical/github-actions-runner for s390x and ppc64le.
+    #[arg(long, env = "IMAGEWRIGHT_RUNNER_RELEASES", value_name = "URL")]
+    pub(crate) runner_releases: Option<Url>,
     /// Where builders fetch the archives of the runner agent, as `vX.Y.Z/FILE`; from GitHub by default.
     #[arg(long, env = "IMAGEWRIGHT_RUNNER_MIRROR", value_name = "URL")]
     pub(crate) runner_mirror: Option<Url>,
@@ -57,6 +54,21 @@ pub(crate) struct Places {
     /// A Snap Store Proxy for builders.
     #[arg(long, env = "IMAGEWRIGHT_SNAP_PROXY", value_name = "URL")]
     pub(crate) snap_proxy: Option<Url>,
+}
+
+/// GitHub's own builds of the runner agent, and Canonical's of the same source for architectures that it has none for.
+const RELEASES: &str = "https://api.github.com/repos/actions/runner/releases";
+const RELEASES_ELSEWHERE: &str = "https://api.github.com/repos/canonical/github-actions-runner/releases";
+
+impl Places {
+    /// Where releases of the runner agent for an architecture are described.
+    pub(crate) fn releases(&self, arch: Arch) -> Result<Url, url::ParseError> {
+        let releases = match arch {
+            Arch::Amd64 | Arch::Arm64 | Arch::Armhf => RELEASES,
+            Arch::S390x | Arch::Ppc64le => RELEASES_ELSEWHERE,
+        };
+        self.runner_releases.clone().map_or_else(|| Url::parse(releases), Ok)
+    }
 }
 
 /// The key pairs of one build.
@@ -162,9 +174,18 @@ mod tests {
     }
 
     fn builders(seed: &Path, secrets: Option<PathBuf>) -> Builders {
-        let releases = Url::parse("https://api.example.org/releases").unwrap();
-        let places = Places { runner_releases: releases, runner_mirror: None, apt_mirror: None, snap_proxy: None };
+        let places = Places { runner_releases: None, runner_mirror: None, apt_mirror: None, snap_proxy: None };
         Builders::new(seed.to_owned(), secrets, Content::built_in(), places)
+    }
+
+    #[test]
+    fn releases_come_from_who_builds_for_the_architecture() {
+        let mut places = Places { runner_releases: None, runner_mirror: None, apt_mirror: None, snap_proxy: None };
+        let owner = |places: &Places, arch| places.releases(arch).unwrap().path().split('/').nth(2).unwrap().to_owned();
+        assert_eq!(owner(&places, Arch::Armhf), "actions");
+        assert_eq!(owner(&places, Arch::S390x), "canonical");
+        places.runner_releases = Some("https://mirror.example.org/r/site".parse().unwrap());
+        assert_eq!(owner(&places, Arch::S390x), "site");
     }
 
     #[test]

@@ -29,7 +29,7 @@ const BUILT_IN: [(&str, &str); 16] = built_in![
     "60-kernel.sh",
     "70-runner.sh",
     "80-snaps.sh",
-    "90-manifest.sh",
+    "90-facts.sh",
     "95-clean.sh",
     "default.packages",
     "default.services",

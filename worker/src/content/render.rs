@@ -41,7 +41,7 @@ pub(crate) struct UserData {
 }
 
 /// The user-data of a builder. It provisions when the builder boots; the first failure ends that, and `cloud-init status`
-/// says so. What was made is told in the file `facts` of [`FOLDER`], which is written near the end.
+/// says so. What was made is told in the image, in `/usr/share/imagewright/facts`.
 ///
 /// # Errors
 /// [`ContentError`]: the content or a choice is wrong, or it is too large for Nova.

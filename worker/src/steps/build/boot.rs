@@ -93,11 +93,8 @@ impl Build<'_> {
         };
         let image = if is_check { self.state.image.clone().unwrap_or_default() } else { plan.base.clone() };
         // Who looks at the image needs no more than to get in.
-        let user_data = if is_check {
-            content::login_only(&login(&self.keys()?))
-        } else {
-            self.user_data(plan.runner.clone())?.base64
-        };
+        let user_data =
+            if is_check { content::login_only(&login(&self.keys()?)) } else { self.planned_user_data(plan)? };
         let server = NewServer {
             name: name.to_owned(),
             image,

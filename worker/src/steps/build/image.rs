@@ -6,6 +6,7 @@ use imagewright_common::store::stamp;
 use serde_json::json;
 use std::time::Duration;
 
+use super::manifest::PACKAGES;
 use super::plan::INPUTS;
 use super::state::Phase;
 use super::{Build, Failure, Next, Sort};
@@ -40,6 +41,9 @@ impl Build<'_> {
         properties.insert("imagewright_template_digest".to_owned(), plan.template.clone());
         if let Some(runner) = &plan.runner {
             properties.insert("imagewright_runner_version".to_owned(), runner.version.clone());
+        }
+        if let Some(digest) = self.packages() {
+            properties.insert(PACKAGES.to_owned(), digest.to_owned());
         }
         if let Some(digest) = &plan.script {
             properties.insert("imagewright_script_digest".to_owned(), digest.clone());

@@ -168,9 +168,15 @@ impl Build<'_> {
             self.nova.start(&server.id).await.map_err(cloud)?;
             return self.enter(Phase::Active);
         }
+        let waits = "the server is cleaned".to_owned();
+        if self.state.packages.is_none() && !self.state.cleaning {
+            return match self.list_packages().await? {
+                Ok(()) => self.next(Duration::ZERO, waits),
+                Err(Unreachable(_)) => self.wait(waits),
+            };
+        }
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        let waits = "the server is cleaned".to_owned();
         match CLEAN.look(&guest, 0, false).await {
             Ok(Seen { stands: Stands::NotBegun, .. }) => {
                 let text = include_str!("../../guest/clean.sh").replace("PUBLIC_KEY", &keys.user.public);
@@ -193,7 +199,7 @@ impl Build<'_> {
         }
     }
 
-    async fn ask(&self, script: &str) -> Result<Result<Said, Unreachable>, Failure> {
+    pub(super) async fn ask(&self, script: &str) -> Result<Result<Said, Unreachable>, Failure> {
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
         Ok(guest.run(&SecretString::from(script.to_owned())).await)

@@ -4,6 +4,7 @@
 mod boot;
 mod image;
 mod inside;
+mod manifest;
 mod plan;
 mod state;
 mod teardown;

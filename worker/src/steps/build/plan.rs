@@ -5,6 +5,7 @@ use std::time::Duration;
 use imagewright_common::job::Base;
 use imagewright_common::openstack::{Flavor, Image, ImageQuery, ImageStatus, Network};
 use imagewright_common::store::{StoreError, revision, stamp};
+use secrecy::SecretString;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -95,7 +96,7 @@ impl Build<'_> {
             version => vec!["tags".to_owned(), format!("v{version}")],
         };
         let places = &self.tools.builders.places;
-        let mut url = places.runner_releases.clone();
+        let mut url = places.releases(self.spec.arch).map_err(|error| rejected("spec.runner_version", error))?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
@@ -124,6 +125,17 @@ impl Build<'_> {
         };
         let user_data = content::render(&recipe, &self.tools.builders.content, &login(&keys));
         user_data.map_err(|error| rejected("spec.kind", format!("what this worker puts into images: {error}")))
+    }
+
+    /// The same, if this worker would render what the plan says: else the image would be stamped with what it is not.
+    pub(super) fn planned_user_data(&self, plan: &Plan) -> Result<SecretString, Failure> {
+        let user_data = self.user_data(plan.runner.clone())?;
+        if user_data.template_digest == plan.template {
+            return Ok(user_data.base64);
+        }
+        let reason = "this worker would put other content into the image than the one that planned the build: give all \
+                      workers the same version, --content-dir and mirrors, and ask again";
+        Err(rejected("spec.kind", reason))
     }
 
     /// Every secret that is asked for may be given to this script, and is there.

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) offset: u64,
     /// Everything was installed; what is left is to clean.
     pub(super) provisioned: bool,
+    /// SHA-256 of the list of packages; empty where there is none.
+    pub(super) packages: Option<String>,
     /// Cleaning has begun, which ends with the server off.
     pub(super) cleaning: bool,
     /// The image.
