@@ -16,7 +16,6 @@ class Unit:
     """A unit that systemd-run was given."""
 
     ran: Ran
-    limit: float | None
     begun: float = field(default_factory=time.monotonic)
 
     def shows(self) -> dict[str, str]:
@@ -24,7 +23,7 @@ class Unit:
         seconds = time.monotonic() - self.begun
         shown = {"LoadState": "loaded", "ActiveState": "activating", "Result": "success", "ExecMainStatus": "0"}
         if self.ran.exit is None:
-            if self.limit is not None and seconds >= self.limit:
+            if 0 < self.ran.seconds <= seconds:
                 shown.update(ActiveState="failed", Result="timeout")
         elif seconds >= self.ran.seconds:
             good = self.ran.exit == 0
@@ -58,7 +57,7 @@ class Shell:
             (r"systemctl show\b", self._look),
             (r"cloud-init status\b", self._cloud_init),
             (r"\b(poweroff|shutdown)\b", self._power_off),
-            (r"^\s*cat (\S+)\s*$", self._cat),
+            (r"^\s*cat \S+", self._cat),
             (r"^\s*(true|:)?\s*$", lambda _: Said()),
         )
         for pattern, answer in known:
@@ -78,9 +77,8 @@ class Shell:
         found = re.finditer(r"echo '([A-Za-z0-9+/=\s]*)' \| base64 -d > (\S+)", text)
         written = {one[2]: base64.b64decode(one[1]) for one in found}
         self.files.update(written)
-        limit = re.search(r"(?:TimeoutStartSec|RuntimeMaxSec)=(\d+)", text)
         ran = self.fate.units.get(name[1], Ran())
-        self.units[name[1]] = Unit(ran, float(limit[1]) if limit else None)
+        self.units[name[1]] = Unit(ran)
         self.off = ran.exit == 0 and any(b"poweroff" in data for data in written.values())
         return Said()
 
@@ -92,15 +90,27 @@ class Shell:
         lines = [shown.get(key, "") if "--value" in text else f"{key}={shown.get(key, '')}" for key in wanted]
         out = "".join(f"{line}\n" for line in lines)
         if "echo --" in text:
-            out += f"--\n{self._output(text, unit)}"
+            out += f"--\n{self._output(text)}"
         return Said(0, out)
 
-    def _output(self, text: str, unit: Unit | None) -> str:
-        data = unit.ran.output if unit else b""
-        if unit and unit.ran.seconds and unit.ran.exit is not None:
-            done = min(1.0, (time.monotonic() - unit.begun) / unit.ran.seconds)
-            data = data[: int(len(data) * done)]
-        tail = re.search(r"tail -c (\+?)(\d+)", text)
+    def _read(self, path: str) -> bytes | None:
+        """A file, as far as it is written by now."""
+        written = re.fullmatch(r"/run/([\w@-]+)/output", path)
+        unit = self.units.get(written[1]) if written else None
+        if unit is not None:
+            done = 1.0
+            if unit.ran.seconds and unit.ran.exit is not None:
+                done = min(1.0, (time.monotonic() - unit.begun) / unit.ran.seconds)
+            return unit.ran.output[: int(len(unit.ran.output) * done)]
+        if path == "/run/cloud-init/result.json" and self.fate.cloud_init != "running":
+            return json.dumps({"v1": {"datasource": "DataSourceConfigDrive", "errors": self._errors()}}).encode()
+        if path == "/var/log/cloud-init-output.log":
+            return self.fate.cloud_init_output
+        return self.files.get(path)
+
+    def _output(self, text: str) -> str:
+        tail = re.search(r"tail -c (\+?)(\d+) (\S+)", text)
+        data = (self._read(tail[3]) or b"") if tail else b""
         if tail:
             data = data[int(tail[2]) - 1 :] if tail[1] else data[-int(tail[2]) :]
         head = re.search(r"head -c (\d+)", text)
@@ -108,10 +118,13 @@ class Shell:
             data = data[: int(head[1])]
         return base64.b64encode(data).decode() if "base64" in text else data.decode(errors="replace")
 
+    def _errors(self) -> list[str]:
+        return [self.fate.cloud_init_error] if self.fate.cloud_init == "error" else []
+
     def _cloud_init(self, text: str) -> Said:
         status = self.fate.cloud_init
         code = 1 if status == "error" else 0
-        errors = [self.fate.cloud_init_error] if status == "error" else []
+        errors = self._errors()
         if "--format json" in text or "--format=json" in text:
             return Said(code, json.dumps({"status": status, "errors": errors, "extended_status": status}) + "\n")
         told = f"status: {status}\n" + "".join(f"detail: {error}\n" for error in errors)
@@ -122,7 +135,10 @@ class Shell:
         return Said()
 
     def _cat(self, text: str) -> Said:
+        """One file, and with `echo --` what is next in the text as well."""
         path = text.split()[1]
-        if path not in self.files:
-            return Said(1, "", f"cat: {path}: No such file or directory\n")
-        return Said(0, self.files[path].decode(errors="replace"))
+        data = self._read(path)
+        told = (data or b"").decode(errors="replace")
+        if "echo --" in text:
+            return Said(0, f"{told}\n--\n{self._output(text)}")
+        return Said(0, told) if data is not None else Said(1, "", f"cat: {path}: No such file or directory\n")

@@ -31,7 +31,8 @@ class HttpFault:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a unit under systemd goes: its output, then how it ends; `exit` None is a hang."""
+    """How a unit under systemd goes: its output over so many seconds, then how it ends. With `exit` None it hangs, and
+    its time limit has come after `seconds`; never, when that is 0."""
 
     exit: int | None = 0
     output: bytes = b""
@@ -61,6 +62,7 @@ class Fate:
     login: Literal["open", "refused", "silent", "denied"] = "open"
     cloud_init: Literal["done", "running", "error"] = "done"
     cloud_init_error: str = "('scripts_user', RuntimeError('Runparts: 1 failures in 1 attempted commands'))"
+    cloud_init_output: bytes = b"Cloud-init finished at once.\n"
     units: Mapping[str, Ran] = field(default_factory=dict)
     # By regular expressions that are searched for in a command or script, before all others.
     commands: Mapping[str, Said] = field(default_factory=dict)

@@ -42,7 +42,7 @@ class Guest:
         self.connections = 0
         self.shell = Shell(fate)
         self._listener: asyncssh.SSHAcceptor | asyncio.Server | None = None
-        self._open: set[asyncssh.SSHConnection] = set()
+        self._open: set[asyncssh.connection.SSHConnection] = set()
 
     @property
     def host_key(self) -> str:

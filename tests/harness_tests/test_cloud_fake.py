@@ -1,6 +1,7 @@
 """The fake cloud does what the real one did when it was recorded, as openstacksdk and OpenSSH see it."""
 
 import base64
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -232,6 +233,8 @@ def test_a_server_is_logged_in_at_and_runs_what_it_is_told(cloud: FakeCloud, key
     server = running(cloud, sdk, "guest", keys)
     assert ssh(cloud, server, keys, "true").returncode == 0
     assert ssh(cloud, server, keys, "cloud-init status").stdout == "status: done\n"
+    result = ssh(cloud, server, keys, "cat /run/cloud-init/result.json").stdout
+    assert json.loads(result)["v1"]["errors"] == []
     assert ssh(cloud, server, keys, LOOK).stdout.startswith("LoadState=not-found\n")
     assert ssh(cloud, server, keys, BEGIN).returncode == 0
     assert server.guest.shell.files["/run/job/script"] == b"#!/bin/sh\n"
