@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,26 @@ def test_a_busy_cloud_is_asked_again_when_it_says(builder: Builder) -> None:
     assert fault.met == 2
     assert len(builder.images("busy")) == 1
     assert builder.left("busy") == []
+
+
+def test_a_build_whose_worker_is_killed_in_every_step_ends_in_one_image(builder: Builder) -> None:
+    builder.cloud.faults.server("^mortal", Fate(units={"imagewright-script": Ran(output=b"once\n")}))
+    job = builder.build("mortal", "--check", "true")
+    seen: set[str] = set()
+
+    def next_step() -> str | None:
+        """A step that no worker has died in yet, or `end`."""
+        if builder.client.status(job)["state"] in ("succeeded", "failed"):
+            return "end"
+        steps = re.findall(r"([a-z-]+) is next", builder.client.run("log", job).out)
+        return next((step for step in steps if step not in seen), None)
+
+    while (step := wait_for("the next step", next_step, 120, every=0.1)) != "end":
+        seen.add(step)
+        builder.worker.kill9()
+        builder.worker = builder.client.worker(*builder.words)
+    builder.client.tree_ended(job, 60)
+    assert len(seen) >= 12, seen
+    (image,) = builder.images("mortal")
+    assert image["imagewright_verified"] == image["os_hash_value"]
+    assert builder.left("mortal") == []
