@@ -174,3 +174,35 @@ def test_a_build_whose_worker_is_killed_in_every_step_ends_in_one_image(builder:
     (image,) = builder.images("mortal")
     assert image["imagewright_verified"] == image["os_hash_value"]
     assert builder.left("mortal") == []
+
+
+def test_a_full_quota_is_waited_for(builder: Builder) -> None:
+    builder.cloud.state.quota = len(builder.cloud.servers())
+    try:
+        job = builder.build("roomless", script=False)
+        wait_for("it waits for room", lambda: "Quota exceeded" in builder.client.run("log", job).out, 60, every=0.3)
+        assert builder.client.status(job)["state"] == "waiting"
+        assert job not in builder.client.dead()
+    finally:
+        builder.cloud.state.quota = None
+    builder.client.tree_ended(job, 200)
+    assert len(builder.images("roomless")) == 1
+    assert builder.left("roomless") == []
+
+
+def test_an_image_that_vanishes_while_it_is_made_is_asked_for_again(builder: Builder) -> None:
+    builder.cloud.faults.server("^vanishes-", Fate(snapshot="gone"))
+
+    def asked() -> list[Any]:
+        return [server for server in builder.cloud.servers("vanishes") if server.task and server.task[:6] == "image_"]
+
+    job = builder.build("vanishes", script=False)
+    (server,) = wait_for("an image is asked for", asked, 120, every=0.01)
+    wait_for("it has vanished", lambda: server.task is None, 60, every=0.01)
+    assert builder.images("vanishes") == []
+    server.guest.fate = Fate()
+    builder.client.tree_ended(job, 200)
+    action = f"POST /compute/v2.1/servers/{server.id}/action"
+    assert builder.cloud.seen[action] >= 2
+    assert len(builder.images("vanishes")) == 1
+    assert builder.left("vanishes") == []
