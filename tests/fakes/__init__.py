@@ -1,0 +1,1 @@
+"""A whole cloud that is none: see README.md."""
