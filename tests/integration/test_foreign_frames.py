@@ -189,3 +189,15 @@ def test_a_body_that_nobody_can_read_is_buried_with_the_reason(site: Site, worke
     assert entry["reason"]
     assert entry["field"]
     _goes_on(site, worker)
+
+
+def test_what_expires_before_a_worker_comes_is_done_all_the_same(site: Site) -> None:
+    """The broker puts it among the lost, whence it goes back to its lane: accepted is accepted."""
+    lone = site.fork()
+    lone.client.run("queues")
+    job = message(upload_spec("expired", lone.qcow2()))
+    _send(lone, json.dumps(job).encode(), {"expiration": "1", "delivery_mode": 2})
+    wait_for("it has expired", lambda: lone.amqp().ready("lost") == 1, 30, every=0.2)
+    lone.worker()
+    lone.client.tree_ended(job["id"])
+    assert lone.amqp().ready("lost") == 0
