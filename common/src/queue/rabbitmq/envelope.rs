@@ -109,8 +109,7 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPVal
 }
 
 fn time(properties: &BasicProperties, name: &str) -> Option<Timestamp> {
-    header(properties, name)?;
-    Timestamp::from_millisecond(number(properties, name)).ok()
+    Timestamp::from_millisecond(integer(properties, name)?).ok()
 }
 
 fn string(properties: &BasicProperties, name: &str) -> Option<String> {
@@ -123,13 +122,18 @@ fn narrow(number: i64) -> u32 {
     u32::try_from(number.max(0)).unwrap_or(u32::MAX)
 }
 
-/// An integer header of whatever width; foreign clients choose their own.
+/// A count; what is no number counts nothing.
 fn number(properties: &BasicProperties, name: &str) -> i64 {
+    integer(properties, name).unwrap_or(0)
+}
+
+/// An integer header of whatever width; foreign clients choose their own.
+fn integer(properties: &BasicProperties, name: &str) -> Option<i64> {
     let number = |value: &AMQPValue| {
         let signed = value.as_long_long_int().or_else(|| value.as_long_int().map(i64::from));
         let unsigned = || value.as_long_uint().map(i64::from).or_else(|| value.as_short_uint().map(i64::from));
         let short = || value.as_short_int().map(i64::from).or_else(|| value.as_short_short_uint().map(i64::from));
         signed.or_else(unsigned).or_else(short).or_else(|| value.as_short_short_int().map(i64::from))
     };
-    header(properties, name).and_then(number).unwrap_or(0)
+    header(properties, name).and_then(number)
 }
