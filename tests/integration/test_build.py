@@ -228,3 +228,24 @@ def test_a_nova_that_fails_for_a_while_is_asked_again(builder: Builder) -> None:
     assert fault.met == 3
     assert len(builder.images("shaky")) == 1
     assert builder.left("shaky") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("lostboot", "/v2.1/servers$"), ("lostgroup", "/v2.0/security-groups$"), ("lostkey", "/os-keypairs$")],
+)
+def test_an_answer_that_is_lost_makes_nothing_twice(builder: Builder, name: str, path: str) -> None:
+    fault = builder.cloud.faults.answer("POST", path, 504, after=True)
+    job = builder.build(name, script=False)
+    made: set[str] = set()
+
+    def ended() -> bool:
+        made.update(server.id for server in builder.cloud.servers(name))
+        made.update(key for key, group in list(builder.cloud.state.groups.items()) if name in group["name"])
+        return builder.client.status(job)["state"] == "succeeded"
+
+    wait_for("it has succeeded", ended, 200, every=0.2)
+    assert fault.met == 1
+    assert len(made) == 2, "one server, one group"
+    assert len(builder.images(name)) == 1
+    assert builder.left(name) == []
