@@ -8,7 +8,8 @@ from typing import Literal
 
 @dataclass
 class HttpFault:
-    """Requests that are answered otherwise; with `stall` not at all until the client gives up."""
+    """Requests that are answered otherwise; with `stall` not at all until the client gives up; with `after` only when
+    the cloud has done what was asked: its answer is lost."""
 
     method: str
     path: str
@@ -17,6 +18,7 @@ class HttpFault:
     body: str = ""
     times: int | None = None
     stall: bool = False
+    after: bool = False
     met: int = 0
 
     def takes(self, method: str, path: str) -> bool:
@@ -83,9 +85,10 @@ class Faults:
         times: int | None = 1,
         headers: Mapping[str, str] | None = None,
         body: str = "",
+        after: bool = False,
     ) -> HttpFault:
         """Answers requests whose path holds the regular expression `path` with `status`; `times` None is for ever."""
-        fault = HttpFault(method, path, status, headers or {}, body, times)
+        fault = HttpFault(method, path, status, headers or {}, body, times, after=after)
         self.http.append(fault)
         return fault
 

@@ -69,6 +69,8 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
         if fault.takes(request.method, request.path_qs):
             if fault.stall:
                 await asyncio.sleep(3600)
+            if fault.after:
+                await handler(request)
             headers = {**fault.headers, "X-Openstack-Request-Id": request_id}
             return web.Response(status=fault.status, text=fault.body, headers=headers)
     if not _is_open(request) and request.headers.get("X-Auth-Token") != TOKEN:

@@ -46,7 +46,9 @@ class Builder:
     def build(self, name: str, *more: str, script: bool = True) -> str:
         """Enqueues a build; its job id."""
         words = ["--name", name, "--prefix", name, "--arch", "amd64", "--base", f"image:{BASE}", "--cloud", "fake"]
-        words += ["--flavor", FLAVOR, "--runner-version", "none", "--upload-to", "fake"]
+        words += ["--runner-version", "none", "--upload-to", "fake"]
+        if "--flavor" not in more:
+            words += ["--flavor", FLAVOR]
         if script:
             words += ["--script-url", f"{self.files.url}/files/provision.sh"]
         return json.loads(self.client.run("build", *words, *more, "--json").out)["jobs"][0]["id"]
@@ -206,3 +208,44 @@ def test_an_image_that_vanishes_while_it_is_made_is_asked_for_again(builder: Bui
     assert builder.cloud.seen[action] >= 2
     assert len(builder.images("vanishes")) == 1
     assert builder.left("vanishes") == []
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [("--flavor", 'spec.flavor: no flavor "Elsewhere"'), ("--network", 'spec.network: no network "Elsewhere"')],
+)
+def test_names_that_are_not_there_are_told_before_anything_is_made(builder: Builder, option: str, reason: str) -> None:
+    name = f"nowhere{option.replace('--', '-')}"
+    job = builder.build(name, option, "Elsewhere", script=False)
+    assert reason in builder.client.buried(job, 60)["reason"]
+    assert builder.left(name) == []
+
+
+def test_a_nova_that_fails_for_a_while_is_asked_again(builder: Builder) -> None:
+    fault = builder.cloud.faults.answer("GET", "/servers/[0-9a-f-]+$", 503, times=3)
+    job = builder.build("shaky", script=False)
+    builder.client.tree_ended(job, 250)
+    assert fault.met == 3
+    assert len(builder.images("shaky")) == 1
+    assert builder.left("shaky") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("lostboot", "/v2.1/servers$"), ("lostgroup", "/v2.0/security-groups$"), ("lostkey", "/os-keypairs$")],
+)
+def test_an_answer_that_is_lost_makes_nothing_twice(builder: Builder, name: str, path: str) -> None:
+    fault = builder.cloud.faults.answer("POST", path, 504, after=True)
+    job = builder.build(name, script=False)
+    made: set[str] = set()
+
+    def ended() -> bool:
+        made.update(server.id for server in builder.cloud.servers(name))
+        made.update(key for key, group in list(builder.cloud.state.groups.items()) if name in group["name"])
+        return builder.client.status(job)["state"] == "succeeded"
+
+    wait_for("it has succeeded", ended, 200, every=0.2)
+    assert fault.met == 1
+    assert len(made) == 2, "one server, one group"
+    assert len(builder.images(name)) == 1
+    assert builder.left(name) == []
