@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench import log_size, report
 from bench.queues import Counts, Queues
 from bench.transfers import Sizes, Table, Transfers
 from harness.servers import REPO
@@ -98,6 +98,15 @@ def _recovery(it: Queues) -> Part:
     return Part(report.recovery(found), dict(found))
 
 
+def _log_size(it: Queues) -> Part:
+    found = log_size.measure(it.broker, it.counts.events, it.counts.rounds)
+    points = {
+        name: {question: [cost.wall for cost in costs] for question, costs in one.costs.items()}
+        for name, one in found.items()
+    }
+    return Part(report.log_size(found), points)
+
+
 QUEUES: dict[str, Callable[[Queues], Part]] = {
     "publish": _publish,
     "noops": _no_ops,
@@ -105,6 +114,7 @@ QUEUES: dict[str, Callable[[Queues], Part]] = {
     "backlog": _backlog,
     "worker": _worker,
     "recovery": _recovery,
+    "log-size": _log_size,
 }
 
 
@@ -118,6 +128,7 @@ def options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=4000)
     parser.add_argument("--backlog", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=1_000_000, help="size of the log")
     parser.add_argument("--no-peers", action="store_true", help="only curl and ours: installs nothing")
     parser.add_argument(
         "--write-docs", action="store_true", help=f"put what was measured into {PAGE.relative_to(REPO)}"
@@ -157,7 +168,9 @@ def measure(asked: argparse.Namespace) -> dict[str, Part]:
             for part in [part for part in TRANSFERS if part in wanted]:
                 found[part] = TRANSFERS[part](transfers)
     if any(part in QUEUES for part in wanted):
-        counts = Counts(asked.jobs, asked.jobs // 2, max(20, asked.jobs // 20), asked.backlog, asked.rounds, peers)
+        counts = Counts(
+            asked.jobs, asked.jobs // 2, max(20, asked.jobs // 20), asked.backlog, asked.events, asked.rounds, peers
+        )
         with closing(Queues(counts)) as queues:
             for part in [part for part in QUEUES if part in wanted]:
                 print(f"  {part}", flush=True)

@@ -28,6 +28,7 @@ class Counts:
     celery_jobs: int = 2000
     idle_jobs: int = 200
     backlog: int = 100_000
+    events: int = 1_000_000
     rounds: int = 3
     peers: bool = True
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.log_size import Reading
 from bench.measure import Spread
 from bench.queues import Rates
 from bench.targets import rows
@@ -100,6 +101,21 @@ def recovery(found: Mapping[str, Sequence[float]]) -> str:
         ["it sends the image again", f"{Spread.of(found['sends']).text()} s"],
     ]
     return _rows(["after kill -9 in a transfer", ""], cells) + "\n"
+
+
+def log_size(found: Mapping[str, Reading]) -> str:
+    cells = [
+        [
+            f"{queue}, `{question}`",
+            str(one.events),
+            Spread.of([cost.wall for cost in costs]).text(),
+            Spread.of([cost.cpu for cost in costs]).text(),
+            f"{max(cost.peak for cost in costs) / MIB:.1f}",
+        ]
+        for queue, one in found.items()
+        for question, costs in one.costs.items()
+    ]
+    return _rows(["question", "events in the log", "wall s", "CPU s", "peak MiB"], cells) + "\n"
 
 
 def bars(path: Path, tables: Sequence[Table]) -> None:

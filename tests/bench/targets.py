@@ -108,6 +108,11 @@ TARGETS: list[tuple[str, Callable[[Points], float], float, bool]] = [
     ("enqueue to start while idle, p99, ms", _p99_ms, 50, False),
     ("idle worker, resident MiB", lambda p: median(p["worker"]["idle"]) / MIB, 15, False),
     ("start to ready, s", lambda p: median(p["worker"]["start"]), 0.3, False),
+    *[
+        (f"{queue}, {question}, s", lambda p, q=queue, w=question: median(p["log-size"][q][w]), limit, False)
+        for queue in ("SQLite", "RabbitMQ")
+        for question, limit in (("status JOB, fresh", 1.0), ("status JOB, the oldest", 1.0), ("status", 5.0))
+    ],
     ("a killed worker's job is in other hands, s", lambda p: max(p["recovery"]["taken"]), 5, False),
 ]
 

@@ -1,6 +1,8 @@
 """Users of RabbitMQ with no more rights than they need, and with less."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,40 @@ PERSON = (
 MINE = (r"^NS\.", r"^NS\.", r"^NS\.")
 
 
+@dataclass(frozen=True)
+class Lack:
+    """A person without one right, what they try, and the right as the error must name it."""
+
+    words: tuple[str, ...]
+    rights: tuple[str, str, str]
+    right: str
+    thing: str
+
+
+def _without(expression: str, word: str) -> str:
+    left = re.sub(rf"\b{re.escape(word)}\|?", "", expression).replace("|)", ")")
+    assert left != expression
+    return left
+
+
+def _person(configure: str = "", write: str = "", read: str = "") -> tuple[str, str, str]:
+    """A person without what is named."""
+    lacks = (configure, write, read)
+    return tuple(_without(all_, lack) if lack else all_ for all_, lack in zip(PERSON, lacks, strict=True))  # pyright: ignore[reportReturnType]
+
+
+LACKS = [
+    Lack(("status",), _person(read="log"), "read", "queue 'NS.log'"),
+    Lack(("status", "JOB"), _person(read="log"), "read", "queue 'NS.log'"),
+    Lack(("dead", "list"), (r"^amq\.gen.*$", *PERSON[1:]), "configure", "queue 'NS.dead.reader'"),
+    Lack(("dead", "list"), _person(read="dead"), "read", "queue 'NS.dead'"),
+    Lack(("dead", "requeue", "JOB"), _person(read="dead"), "read", "queue 'NS.dead'"),
+    Lack(("dead", "requeue", "JOB"), _person(write="jobs"), "write", "exchange 'NS.jobs'"),
+    Lack(("dead", "discard", "JOB"), _person(read="dead"), "read", "queue 'NS.dead'"),
+    Lack(("cancel", "JOB"), _person(read="log"), "read", "queue 'NS.log'"),
+]
+
+
 class Rights:
     """Users of one broker, made for one installation."""
 
@@ -44,6 +80,11 @@ class Rights:
         self._names.append(name)
         self._node.ctl("set_permissions", name, *(one.replace("NS", namespace) for one in rights))
         self._site.client.queue = f"amqp://{name}:{PASSWORD}@{LOOPBACK}:{self._node.port}"
+
+    def change(self, who: str, rights: tuple[str, str, str]) -> None:
+        """Somebody who has already been has other rights from now on."""
+        namespace = self._site.namespace
+        self._node.ctl("set_permissions", f"{who}-{namespace}", *(one.replace("NS", namespace) for one in rights))
 
     def forget(self) -> None:
         for name in self._names:
@@ -117,3 +158,26 @@ def test_a_worker_that_may_not_read_its_lanes_ends_and_says_which(site: Site, ri
     assert worker.wait(30) == 64
     assert f"access to queue '{site.namespace}.upload." in worker.tail()
     assert PASSWORD not in worker.tail(200)
+
+
+def test_an_operator_who_lacks_one_right_is_told_which_and_changes_nothing(site: Site, rights: Rights) -> None:
+    rights.become("admin", MINE)
+    site.client.run("queues")
+    rights.become("person", PERSON)
+    full = site.client.queue
+    (job,) = site.client.upload("few-rights", site.root / "absent.img", wait=False)
+    rights.become("worker", WORKER)
+    site.drain()
+    rights.become("lacking", PERSON)
+    for lack in LACKS:
+        rights.change("lacking", lack.rights)
+        words = [job if word == "JOB" else word for word in lack.words]
+        done = site.client.run(*words, code=64, seconds=11)
+        assert done.out == "", lack
+        (line,) = done.err.strip().splitlines()
+        assert f"{lack.right} access to {lack.thing.replace('NS', site.namespace)}" in line, lack
+        assert f"'lacking-{site.namespace}'" in line, lack
+        assert PASSWORD not in line
+    site.client.queue = full
+    assert list(site.client.dead()) == [job]
+    assert site.client.status(job)["state"] == "failed"

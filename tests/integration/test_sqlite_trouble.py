@@ -1,5 +1,7 @@
-"""The embedded queue's file in trouble: no room, no writing, damage. Each program says which file, why, and what to do;
-what was accepted before is done once the trouble is over."""
+"""The embedded queue's file in trouble: no room, no writing, damage.
+
+Every program says which file, why, and what to do; what was accepted before is done once the trouble is over.
+"""
 
 import contextlib
 import shutil

@@ -62,8 +62,9 @@ impl RabbitDesk {
         let unlocked =
             rpc("unlock the dead", channel.queue_delete(lock, lapin::options::QueueDeleteOptions::default())).await;
         close(&channel).await;
-        unlocked?;
-        dead
+        // A refusal costs the channel: that it cannot be used any more is not the news.
+        let dead = dead?;
+        unlocked.map(|_| dead)
     }
 
     /// Take every message, settle the judged ones, give the others back, and leave when the queue shows them again.

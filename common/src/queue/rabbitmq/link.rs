@@ -350,10 +350,27 @@ pub(super) fn silent(what: &str) -> QueueError {
     QueueError::Unknown(format!("{what}: no answer within {} s", RPC_TIMEOUT.as_secs()))
 }
 
+/// The right that each request takes, by how it is called here.
+const RIGHTS: [(&str, &str); 5] = [
+    ("basic.publish", "write"),
+    ("basic.consume", "read"),
+    ("read ", "read"),
+    ("lock ", "configure"),
+    ("declare ", "configure"),
+];
+
+/// A refusal of RabbitMQ before 3.11 says what may not be touched, not which right is missing; later ones say both.
+fn name_the_right(what: &str, said: &str) -> String {
+    match RIGHTS.iter().find(|(request, _)| what.starts_with(request)) {
+        Some((_, right)) => said.replacen(" - access to ", &format!(" - {right} access to "), 1),
+        None => said.to_owned(),
+    }
+}
+
 /// Errors of the client by what to do next. The reply codes are those of AMQP 0-9-1, section 1.2.
 pub(super) fn sorted(what: &str, error: &lapin::Error) -> QueueError {
     if let ErrorKind::ProtocolError(amqp) = error.kind() {
-        let text = format!("{what}: {} ({})", amqp.get_message(), amqp.get_id());
+        let text = format!("{what}: {} ({})", name_the_right(what, amqp.get_message().as_str()), amqp.get_id());
         return match amqp.get_id() {
             402 | 403 | 406 | 530 => QueueError::Refused(text),
             404 => QueueError::Returned(text),
