@@ -44,7 +44,6 @@ class Plan:
     script_secrets: dict[str, str] = field(default_factory=dict)
     ssh_from: list[str] = field(default_factory=list)
     proxies: dict[str, str] = field(default_factory=dict)
-    charm_dir: str = ""
 
 
 def render(plan: Plan) -> dict[str, str]:
@@ -68,7 +67,6 @@ def units(plan: Plan) -> dict[str, str]:
     config = plan.config
     words = {
         "unit": plan.unit,
-        "charm_dir": plan.charm_dir,
         "level": " -v" * LEVELS[config.log_level] + " -q" * -LEVELS[config.log_level],
         "interval": str(config.build_interval or 24),
         "state": STATE,
