@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The charm: every event ends in one reconcile; actions, stop and remove are the exceptions. Nothing waits for a job."""
+"""The charm: events end in one reconcile, but for actions, stop and remove. Nothing waits for a job."""
 
 import hashlib
 import logging

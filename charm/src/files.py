@@ -151,11 +151,13 @@ def _schedule(plan: Plan) -> str:
 def _look(plan: Plan) -> str:
     """A script for the timer of every unit: writes what the clouds have, if it is something else than before."""
     words = ["images", "--json", "--cloud", ",".join(targets_of(plan) or [clouds.BUILD])]
-    return "\n".join([
-        "#!/bin/sh",
-        "# Written by the charm. The path unit looks at the file and tells the charm. A cloud that is away changes nothing.",
-        f"new={STATE}/images.new old={STATE}/images.json",
-        f'/opt/imagewright/current/bin/imagewright --quiet {shlex.join(words)} > "$new" || exit 0',
-        'cmp -s "$new" "$old" || mv "$new" "$old"',
-        "",
-    ])
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            "# Written by the charm. A path unit tells the charm. A cloud that is away changes nothing.",
+            f"new={STATE}/images.new old={STATE}/images.json",
+            f'/opt/imagewright/current/bin/imagewright --quiet {shlex.join(words)} > "$new" || exit 0',
+            'cmp -s "$new" "$old" || mv "$new" "$old"',
+            "",
+        ]
+    )

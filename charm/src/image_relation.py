@@ -9,8 +9,6 @@ RELATION = "image"
 KEYS = ["auth_url", "password", "project_domain_name", "project_name", "user_domain_name", "username"]
 
 
-
-
 def cloud_name(relation: ops.Relation) -> str:
     """One cloud for each relation, so that equal projects and users on two clouds never meet."""
     return f"image-{relation.id}"

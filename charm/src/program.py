@@ -26,9 +26,7 @@ def call(*words: str, partial: bool = False) -> Any:
     """
     command = [str(BINARY), "--json", "--quiet", *words]
     try:
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment()
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment())
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"no answer within {SECONDS} s") from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What Juju says, read once a hook: either everything that a unit's files are made from, or what stands in the way."""
+"""What Juju says, read once a hook: all that a unit's files are made from, or what hinders."""
 
 import os
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ import ops
 
 import broker
 import clouds
-import config
 import files
 import image_relation
 import peers
 import results
 import user_secrets
+from config import Config, load
 
 
 @dataclass
@@ -22,17 +22,17 @@ class Situation:
     plan: files.Plan | None = None
     embedded: bool = False
     obstacles: list[ops.StatusBase] = field(default_factory=list)
-    config: config.Config | None = None
+    config: Config | None = None
 
 
-def namespace(charm: ops.CharmBase, options: config.Config) -> str:
+def namespace(charm: ops.CharmBase, options: Config) -> str:
     """What queues are called after; the vhost has the same name."""
     return options.namespace or charm.app.name
 
 
 def read(charm: ops.CharmBase) -> Situation:
     """Looks at options, secrets and relations; changes nothing but what was peeked at of secrets."""
-    options, mistake = config.load(charm)
+    options, mistake = load(charm)
     if options is None:
         return Situation(obstacles=[ops.BlockedStatus(mistake)])
     found = Situation(config=options)
@@ -69,7 +69,7 @@ def read(charm: ops.CharmBase) -> Situation:
     return found
 
 
-def _queue(charm: ops.CharmBase, options: config.Config, found: Situation) -> broker.Broker | None:
+def _queue(charm: ops.CharmBase, options: Config, found: Situation) -> broker.Broker | None:
     if broker.related(charm):
         queue = broker.read(charm, namespace(charm, options), files.CA_FILE)
         if queue is None:

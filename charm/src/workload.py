@@ -50,7 +50,7 @@ def install(source: Path) -> bool:
 
 def version() -> str:
     """What the worker calls itself."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [str(OPT / "current/bin/imagewright-worker"), "--version"], capture_output=True, text=True, check=True
     )
     return done.stdout.split()[-1]
@@ -95,7 +95,7 @@ def stop_worker() -> None:
 def running() -> bool:
     """Whether the worker is up or about to be; one that cannot start is neither."""
     words = ["/usr/bin/systemctl", "show", "--property=ActiveState", "--value", WORKER]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.stdout.strip() in ("active", "activating", "reloading")
 
 
@@ -132,7 +132,7 @@ def _user() -> None:
         pwd.getpwnam(USER)
     except KeyError:
         words = ["/usr/sbin/useradd", "--system", "--user-group", "--home-dir", str(STATE)]
-        subprocess.run([*words, "--shell", "/usr/sbin/nologin", USER], check=True, capture_output=True)  # noqa: S603
+        subprocess.run([*words, "--shell", "/usr/sbin/nologin", USER], check=True, capture_output=True)
 
 
 def _remove_older(keep: str) -> None:
@@ -162,4 +162,4 @@ def _put(path: Path, text: str, mode: int) -> bool:
 
 
 def _systemctl(*words: str, check: bool = True) -> None:
-    subprocess.run(["/usr/bin/systemctl", *words], check=check, capture_output=True, text=True)  # noqa: S603
+    subprocess.run(["/usr/bin/systemctl", *words], check=check, capture_output=True, text=True)
