@@ -114,7 +114,7 @@ def row(cloud: str, image: str, **more: Any) -> dict[str, Any]:
 
 
 def password(text: str = "pw-1") -> testing.Secret:
-    return testing.Secret({"password": text}, id="secret:pw", owner=None)
+    return testing.Secret({"password": text}, id="secret:000000000000password", owner=None)
 
 
 def image(number: int = 5, login: dict[str, str] | None = None) -> testing.Relation:
@@ -139,7 +139,7 @@ def cluster(
 def deployed(*relations: testing.RelationBase, **more: Any) -> testing.State:
     """One unit, the leader, with all options."""
     secret = more.pop("secret", password())
-    config = {**OPTIONS, "openstack-password-secret": "secret:pw", **more.pop("config", {})}
+    config = {**OPTIONS, "openstack-password-secret": "secret:000000000000password", **more.pop("config", {})}
     there = list(relations)
     if not any(isinstance(relation, testing.PeerRelation) for relation in there):
         there.append(cluster())

@@ -43,7 +43,7 @@ def test_a_secret_that_is_not_granted_has_its_remedy(context):
 
 
 def test_a_secret_without_the_key_is_told(context):
-    secret = testing.Secret({"other": "x"}, id="secret:pw", owner=None)
+    secret = testing.Secret({"other": "x"}, id="secret:000000000000password", owner=None)
     found = status(context, deployed(image(), secret=secret))
     assert found == BlockedStatus("secret for openstack-password-secret has no key 'password'")
 
@@ -72,7 +72,7 @@ def test_a_follower_waits_for_the_build_key(context):
 
 def test_without_peers_a_unit_waits(context):
     secret = password()
-    config = {**OPTIONS, "openstack-password-secret": "secret:pw"}
+    config = {**OPTIONS, "openstack-password-secret": "secret:000000000000password"}
     found = status(context, testing.State(config=config, secrets=[secret], planned_units=1))
     assert found == WaitingStatus("waiting for peer data")
 

@@ -42,7 +42,7 @@ def test_nothing_changed_restarts_nothing(context, machine):
 def test_a_rotated_password_is_applied_at_once_without_a_restart(context, machine):
     state = context.run(context.on.config_changed(), deployed(image()))
     machine.calls.clear()
-    rotated = testing.Secret({"password": "pw-1"}, latest_content={"password": "pw-2"}, id="secret:pw", owner=None)
+    rotated = testing.Secret({"password": "pw-1"}, latest_content={"password": "pw-2"}, id="secret:000000000000password", owner=None)
     kept = [secret for secret in state.secrets if secret.owner == "app"]
     state = testing.State(
         config=state.config, relations=state.relations, secrets=[rotated, *kept], leader=True, planned_units=1
@@ -91,16 +91,16 @@ def test_the_leader_asks_only_when_every_unit_has_the_cloud(context, machine):
 
 
 def test_only_the_leader_schedules(context, machine):
-    key = testing.Secret({"key": "k" * 64}, id="secret:key", owner=None)
-    peer = cluster(app={"build-key-secret": "secret:key"})
+    key = testing.Secret({"key": "k" * 64}, id="secret:00000000000buildkey", owner=None)
+    peer = cluster(app={"build-key-secret": "secret:00000000000buildkey"})
     context.run(context.on.config_changed(), deployed(image(), peer, leader=False, secrets=[key]))
     assert "schedule=False" in machine.calls
     assert "schedule_now" not in machine.calls
 
 
 def test_the_script_may_be_fetched_and_has_its_secrets(context, machine):
-    script = testing.Secret({"api-token": "t0k3n"}, id="secret:script", owner=None)
-    config = {"script-url": "https://scripts.example.org/x.sh", "script-secret-id": "secret:script"}
+    script = testing.Secret({"api-token": "t0k3n"}, id="secret:00000000000000script", owner=None)
+    config = {"script-url": "https://scripts.example.org/x.sh", "script-secret-id": "secret:00000000000000script"}
     state = context.run(context.on.config_changed(), deployed(image(), secrets=[script], config=config))
     assert "scripts.example.org" in machine.files["environment"]
     assert machine.files["secrets/API_TOKEN"] == "t0k3n"
