@@ -24,6 +24,8 @@ def test_several_units_share_a_broker():
         juju.cli("grant-secret", "build-password", "imagewright")
         juju.deploy("rabbitmq-server")
         juju.integrate("imagewright:amqp", "rabbitmq-server")
-        juju.wait(lambda status: status.apps["imagewright"].app_status.message == "missing relation: image", timeout=1800)
+        juju.wait(
+            lambda status: status.apps["imagewright"].app_status.message == "missing relation: image", timeout=1800
+        )
         result = juju.run("imagewright/leader", "queue-status")
         assert result.results["failed"] == "0"

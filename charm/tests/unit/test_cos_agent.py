@@ -12,7 +12,14 @@ def test_rules_dashboard_and_metrics_are_offered(context):
     state = context.run(context.on.relation_created(relation), deployed(image(), relation))
     data = json.loads(state.get_relation(7).local_unit_data["config"])
     text = json.dumps(data["metrics_alert_rules"])
-    for alert in ("ImageTooOld", "RunnerAgentNearCutoff", "DeadJobs", "QueueNotWorkedOff", "WorkerRestarts", "BrokerLost"):
+    for alert in (
+        "ImageTooOld",
+        "RunnerAgentNearCutoff",
+        "DeadJobs",
+        "QueueNotWorkedOff",
+        "WorkerRestarts",
+        "BrokerLost",
+    ):
         assert f"Imagewright{alert}" in text
     assert "%%juju_topology%%" not in text
     assert "ImagewrightPanic" in json.dumps(data["log_alert_rules"])

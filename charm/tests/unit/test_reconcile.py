@@ -42,7 +42,9 @@ def test_nothing_changed_restarts_nothing(context, machine):
 def test_a_rotated_password_is_applied_at_once_without_a_restart(context, machine):
     state = context.run(context.on.config_changed(), deployed(image()))
     machine.calls.clear()
-    rotated = testing.Secret({"password": "pw-1"}, latest_content={"password": "pw-2"}, id="secret:000000000000password", owner=None)
+    rotated = testing.Secret(
+        {"password": "pw-1"}, latest_content={"password": "pw-2"}, id="secret:000000000000password", owner=None
+    )
     kept = [secret for secret in state.secrets if secret.owner == "app"]
     state = testing.State(
         config=state.config, relations=state.relations, secrets=[rotated, *kept], leader=True, planned_units=1
