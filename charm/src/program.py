@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,18 @@ def call(*words: str, partial: bool = False) -> Any:
 
 def environment() -> dict[str, str]:
     """What the services have in their environment."""
-    found = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/root"}
+    found = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/var/lib/imagewright"}
     if ENVIRONMENT.exists():
         for line in ENVIRONMENT.read_text().splitlines():
             key, _, value = line.partition("=")
             found[key] = value.strip('"')
     return found
+
+
+def _as_worker() -> dict[str, Any]:
+    """Root runs it as the worker's user, so that no file of an embedded queue ends up as root's."""
+    try:
+        user = pwd.getpwnam("imagewright")
+    except KeyError:
+        return {}
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}

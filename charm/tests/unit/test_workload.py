@@ -2,6 +2,7 @@
 
 import grp
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -17,7 +18,7 @@ import workload
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    monkeypatch.setattr(workload, "_systemctl", lambda *words, check=True: found.append(words))
+    monkeypatch.setattr(workload, "_systemctl", lambda *words, **_: found.append(words))
     monkeypatch.setattr(workload, "_user", lambda: None)
     monkeypatch.setattr(workload, "USER", grp.getgrgid(os.getgid()).gr_name)
     monkeypatch.setattr(os, "chown", lambda *_: None)
@@ -107,6 +108,14 @@ def test_a_user_is_made_when_there_is_none(monkeypatch):
     monkeypatch.setattr(workload, "USER", "root")
     workload._user()
     assert len(ran) == 1
+
+
+def test_the_program_runs_as_the_workers_user(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    nobody = pwd.getpwnam("nobody")
+    monkeypatch.setattr(program.pwd, "getpwnam", lambda _: nobody)
+    wanted = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    assert program._as_worker() == wanted
 
 
 def test_the_program_answers_in_json_or_says_why(tmp_path, monkeypatch):
