@@ -73,7 +73,8 @@ def test_a_cancellation_that_comes_before_the_image_is_there_wins(site: Site) ->
         lone.drain()
         assert lone.client.status(job)["state"] == "cancelled"
         assert lone.cloud().named(name) == []
-        assert _ends(lone, job) == ["cancelled"]
+        # Whoever has it and whoever hears of it may both say so; the first word counts.
+        assert set(_ends(lone, job)) == {"cancelled"}
 
 
 @pytest.mark.parametrize("moment", ["answer of the transfer", "verification"])

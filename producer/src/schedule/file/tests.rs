@@ -19,7 +19,7 @@ fn the_example_is_a_file_that_can_be_used() {
             let keep = match spec {
                 Spec::Upload(upload) => upload.keep,
                 Spec::Build(build) => build.keep,
-                other => panic!("{other:?}"),
+                other @ (Spec::Prune(_) | Spec::Snapshot(_) | Spec::BaseImage(_)) => panic!("{other:?}"),
             };
             format!("{name} {arch} {cloud} keep {keep} {}h", interval.as_hours())
         })
