@@ -1,4 +1,4 @@
-"""`python -m harness.debian` installs Debian's RabbitMQ and GnuPG where they are missing; starts no service."""
+"""`python -m harness.debian` installs from Debian what is missing: RabbitMQ, GnuPG, ssh, systemd-analyze. Starts nothing."""
 
 import os
 import shutil
@@ -17,12 +17,13 @@ if [ ! -e $policy ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends rabbitmq-server gpg gpg-agent
+apt-get install -y -qq --no-install-recommends rabbitmq-server gpg gpg-agent openssh-client systemd
 """
 
 
 def is_there() -> bool:
-    return (BIN / "rabbitmq-server").exists() and all(shutil.which(one) for one in ("gpg", "gpg-agent"))
+    programs = ("gpg", "gpg-agent", "ssh", "systemd-analyze")
+    return (BIN / "rabbitmq-server").exists() and all(shutil.which(one) for one in programs)
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
     if shutil.which("apt-get") is None:
         print(f"{MISSING}\nThere is no apt-get here: install RabbitMQ 3.10 or newer yourself.", file=sys.stderr)
         return 1
-    print("installing rabbitmq-server (its service is not started) and gpg", file=sys.stderr, flush=True)
+    print("installing rabbitmq-server (its service is not started), gpg, ssh and systemd", file=sys.stderr, flush=True)
     done = subprocess.run([*root, "sh", "-c", INSTALL], stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0 or not is_there():
         print(f"the installation failed ({done.returncode}). {MISSING}", file=sys.stderr)
