@@ -1,4 +1,4 @@
-"""`python -m harness.debian` installs from Debian what is missing: RabbitMQ, GnuPG, ssh, systemd-analyze. Starts nothing."""
+"""`python -m harness.debian` installs RabbitMQ, GnuPG, ssh and systemd-analyze where they are missing."""
 
 import os
 import shutil
