@@ -156,7 +156,8 @@ def test_a_worker_that_may_not_read_its_lanes_ends_and_says_which(site: Site, ri
     rights.become("worker", (NOTHING, WORKER[1], r"^NS\.(prune\..*|lost|log)$"))
     worker = site.worker()
     assert worker.wait(30) == 64
-    assert f"access to queue '{site.namespace}.upload." in worker.tail()
+    told = worker.tail()
+    assert any(f"access to queue '{site.namespace}.{kind}." in told for kind in ("upload", "base-image"))
     assert PASSWORD not in worker.tail(200)
 
 
