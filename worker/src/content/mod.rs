@@ -13,7 +13,7 @@ mod tests;
 
 pub(crate) use files::Content;
 pub(crate) use recipe::Recipe;
-pub(crate) use render::{Login, UserData, login_only, render};
+pub(crate) use render::{Login, UserData, login_only, render, sha256};
 pub(crate) use runner::{Runner, choose};
 
 /// Content that no image can be made of.

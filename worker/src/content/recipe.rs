@@ -6,6 +6,7 @@ use url::Url;
 
 use super::files::{Content, List};
 use super::{ContentError, Runner};
+use crate::guest::quoted;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -53,11 +54,6 @@ impl Recipe {
         ];
         Ok(variables.map(|(name, value)| format!("{name}={}\n", quoted(&value))).concat())
     }
-}
-
-/// A word of a shell, whatever is in it.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn one_line(field: &'static str, text: &str) -> Result<String, ContentError> {

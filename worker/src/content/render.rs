@@ -47,7 +47,7 @@ pub(crate) struct UserData {
 /// [`ContentError`]: the content or a choice is wrong, or it is too large for Nova.
 pub(crate) fn render(recipe: &Recipe, content: &Content, login: &Login) -> Result<UserData, ContentError> {
     let template = template(recipe, content)?;
-    let template_digest = hex(&Sha256::digest(template.to_string()));
+    let template_digest = sha256(template.to_string().as_bytes());
     let text = document(template, login);
     let plain = STANDARD.encode(&text);
     let base64 = if plain.len() <= SIZE_MAX { plain } else { STANDARD.encode(compressed(text.as_bytes())) };
@@ -111,6 +111,7 @@ fn compressed(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The SHA-256 of `bytes`, in lower-case hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,12 +7,11 @@ use imagewright_common::openstack::{Flavor, Image, ImageQuery, ImageStatus, Netw
 use imagewright_common::store::{StoreError, revision, stamp};
 use secrecy::SecretString;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::state::{Phase, Plan};
 use super::{Build, Failure, Sort};
 use crate::builders::Keys;
-use crate::content::{self, Login, Recipe, Runner, UserData};
+use crate::content::{self, Login, Recipe, Runner, UserData, sha256};
 use crate::guest::USER;
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
@@ -36,7 +35,7 @@ impl Build<'_> {
         let base = self.base().await?;
         let base_digest = base.os_hash_value.clone().unwrap_or_else(|| base.id.clone());
         let script = match &self.spec.script {
-            Some(_) => Some(hex(&self.script().await?)),
+            Some(_) => Some(sha256(&self.script().await?)),
             None => None,
         };
         self.grants(script.as_deref())?;
@@ -46,7 +45,7 @@ impl Build<'_> {
             "arch": self.spec.arch, "base": base_digest, "script": script,
             "template": template, "check": self.spec.check, "proxy": self.spec.proxy,
         });
-        let inputs = hex(inputs.to_string().as_bytes());
+        let inputs = sha256(inputs.to_string().as_bytes());
         if let Some(ended) = self.unchanged(&inputs).await? {
             return Ok(ended);
         }
@@ -77,7 +76,7 @@ impl Build<'_> {
         let text = text.map_err(|error| Failure::from(StoreError::from(error)))?;
         let known = self.state.plan.as_ref().and_then(|plan| plan.script.as_deref());
         let wanted = known.or(script.sha256.as_ref().map(|digest| digest.as_str()));
-        let found = hex(&text);
+        let found = sha256(&text);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
             return Err(rejected("spec.script.sha256", format!("what is there has {found}, not {wanted}")));
         }
@@ -276,14 +275,6 @@ fn listed(networks: &[Network]) -> String {
 
 pub(super) fn rejected(field: &str, reason: impl std::fmt::Display) -> Failure {
     Failure::plain(Sort::Rejected { field: Some(field.to_owned()) }, format!("{field}: {reason}"))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
