@@ -10,6 +10,7 @@ from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker
 from harness import images
 from harness.https import FileServer
 from harness.openstack import OpenStack
+from harness.process import wait_for
 from harness.proxy import Proxy
 from harness.rabbitmq import Broker
 from harness.site import Site
@@ -34,9 +35,11 @@ def test_a_transfer_of_three_minutes_ends_once_where_deliveries_time_out_after_o
             held = hold_a_delivery(holder)
             disk = site.qcow2(SIZE)
             worker = site.worker()
-            start = len(worker.log.read_text())
             proxy.throttle(SIZE / 180)
             (job,) = site.client.upload("three-minutes", disk, wait=False)
+            # Not before: a node in its first seconds may close a connection that declares queues (541).
+            wait_for("the transfer to begin", lambda: worker.log.read_text().count(" sending ") or None, seconds=60)
+            start = len(worker.log.read_text())
             site.client.tree_ended(job, 300)
             assert proxy.count("PUT", PUT) == 1
             only_active(site, "three-minutes", images.sha512(disk))
