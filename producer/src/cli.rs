@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    base_image, build, cancel, dead, images, latest_build_id, log, prune, queues, schedule, schema, snapshot, status,
-    upload, watch,
+    base_image, build, cancel, dead, images, latest_build_id, log, pause, prune, queues, schedule, schema, snapshot,
+    status, upload, watch,
 };
 
 /// Keep VM images fresh on many OpenStack clouds.
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Log(log::Options),
     Cancel(cancel::Options),
     Queues(queues::Options),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Dead(dead::Options),
     Schedule(schedule::Options),
     Schema(schema::Options),

@@ -117,7 +117,7 @@ async fn listen(
             () = &mut untouched, if !hinted => {
                 hinted = true;
                 if watch.is_untouched() {
-                    display.note("no worker has taken a job yet: does an imagewright-worker run for this queue, kind and arch?");
+                    display.note("no worker has taken a job yet: does an imagewright-worker run for this queue, kind and arch? is the kind paused (imagewright resume)?");
                 }
             }
         }

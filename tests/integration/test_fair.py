@@ -69,6 +69,38 @@ def test_what_a_busy_worker_cannot_do_now_another_one_does(site: Site) -> None:
             lone.client.tree_ended(job, 90)
 
 
+@pytest.mark.timeout(240)
+def test_a_pause_holds_for_every_worker_until_it_is_ended(site: Site) -> None:
+    """New jobs wait, what has begun goes on, a worker that starts later heeds it, and other kinds are not touched."""
+    with Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        proxy.throttle(SIZE / 40)
+        disk = lone.qcow2(SIZE)
+        first = lone.worker()
+        (begun,) = lone.client.upload("begun", disk, keep=99, wait=False)
+        wait_saving(lone, "begun", count=1)
+        assert lone.client.json("pause", "--kind", "upload") == {"paused": ["upload"]}
+        wait_for("the worker heeds it", lambda: "paused: no new jobs" in first.log.read_text() or None)
+        late = lone.worker()
+        wait_for("the second one is ready", lambda: " ready" in late.log.read_text() or None)
+        (held,) = lone.client.upload("held", lone.qcow2(), keep=99, wait=False)
+        lone.client.prune("begun", 99)
+        proxy.throttle(None)
+        lone.client.tree_ended(begun, 90)
+        assert lone.client.status(held)["state"] == "queued"
+        assert lone.cloud().named("held") == []
+        assert lone.client.json("resume") == {"paused": []}
+        lone.client.tree_ended(held, 30)
+        only_active(lone, "held", images.sha512(lone.root / "disk-2.qcow2"))
+
+
+def test_a_pause_of_an_unknown_kind_is_a_usage_error(site: Site) -> None:
+    refused = site.client.try_run("pause", "--kind", "uploads")
+    assert refused.code == 64
+    assert "uploads" in refused.err
+    assert "upload, prune" in refused.err
+
+
 @pytest.mark.timeout(300)
 def test_a_shutdown_burns_no_attempt(site: Site) -> None:
     """Before the message is put back and after: whoever stops hands the job back, and it was its first attempt."""

@@ -131,6 +131,7 @@ def test_what_is_declared_is_what_the_design_asks_for(site: Site, node: Node) ->
     lanes |= {"prune.any"}
     wanted: dict[str, dict[str, Any]] = {"dead": {**quorum, "x-delivery-limit": NO_LIMIT}}
     wanted["lost"] = wanted["dead"]
+    wanted |= {f"pause.{kind}": wanted["dead"] for kind in ("upload", "prune", "snapshot", "build", "base-image")}
     wanted["log"] = {
         "x-queue-type": "stream",
         "x-max-age": "30D",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imagewright_common::backoff::jitter;
-use imagewright_common::job::Lane;
+use imagewright_common::job::{Kind, Lane};
 use imagewright_common::queue::{Consumer, QueueError, Tap, Verdict};
 use imagewright_common::wire::DecodeError;
 use tokio::sync::{Semaphore, watch};
@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::handle::Desk;
+use crate::pauses::Pauses;
 use crate::verdict::CRASHES_MAX;
 
 /// Jobs that came back, looked at at once per lane. Looking is short.
@@ -30,6 +31,7 @@ pub(crate) struct Taker {
     pub(crate) tasks: TaskTracker,
     /// True once no more jobs are to be taken.
     pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) pauses: Pauses,
 }
 
 impl Taker {
@@ -55,19 +57,37 @@ impl Taker {
     pub(crate) async fn new_jobs(mut self, lane: Lane, room: Arc<Semaphore>) -> Result<(), QueueError> {
         let mut stop = self.stop.clone();
         loop {
-            let Some(free) = self.unless_stopped(free_places(&room)).await else { return Ok(()) };
+            let mut pauses = self.pauses.clone();
+            let opportunity = async {
+                pauses.ended(lane.kind).await;
+                free_places(&room).await
+            };
+            let Some(free) = self.unless_stopped(opportunity).await else { return Ok(()) };
             let consume = self.desk.queue.consume(Tap::New(lane), free);
             let Some(consumer) = unless(&mut stop, consume).await else { return Ok(()) };
             let mut consumer = consumer?;
-            self.while_room(&mut *consumer, &room).await?;
+            self.while_room(&mut *consumer, lane.kind, &room).await?;
             consumer.stop().await?;
         }
     }
 
     /// A place is taken only once there is a job for it: a lane without jobs keeps no place from the others.
-    async fn while_room(&mut self, consumer: &mut dyn Consumer, room: &Arc<Semaphore>) -> Result<(), QueueError> {
+    async fn while_room(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        kind: Kind,
+        room: &Arc<Semaphore>,
+    ) -> Result<(), QueueError> {
+        let mut pauses = self.pauses.clone();
         loop {
-            let Some(delivery) = self.unless_stopped(consumer.next()).await else { return Ok(()) };
+            let next = async {
+                tokio::select! {
+                    biased;
+                    () = pauses.begun(kind) => None,
+                    delivery = consumer.next() => Some(delivery),
+                }
+            };
+            let Some(Some(delivery)) = self.unless_stopped(next).await else { return Ok(()) };
             let delivery = delivery?;
             let place = timeout(ROOM_WAIT, room.clone().acquire_owned());
             let Some(Ok(Ok(place))) = self.unless_stopped(place).await else {

@@ -19,6 +19,7 @@ mod metrics;
 mod notify;
 mod options;
 mod outside;
+mod pauses;
 mod room;
 mod run;
 mod scrape;

@@ -27,6 +27,7 @@ use crate::ledger::Ledger;
 use crate::notify::Notifier;
 use crate::options::Options;
 use crate::outside::{AbortOnDrop, Outside};
+use crate::pauses::Pauses;
 use crate::room::Room;
 use crate::steps::Tools;
 use crate::sweep;
@@ -81,10 +82,10 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let opening = async {
         let backend = queue::open(&address, &options.namespace, "imagewright-worker", Patience::Endless).await?;
         ledger.catch_up(&*backend.log).await?;
-        Ok(backend)
+        Ok((Pauses::follow(backend.desk.clone()).await?, backend))
     };
-    let backend = tokio::select! {
-        backend = opening => backend.map_err(queue_failure)?,
+    let (pauses, backend) = tokio::select! {
+        opened = opening => opened.map_err(queue_failure)?,
         () = signals.next() => {
             outside.stopping().await;
             return Ok(OK);
@@ -112,7 +113,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
         hand_back: handing_back,
     };
     let tasks = TaskTracker::new();
-    let taker = Taker { desk: Arc::new(desk), tasks: tasks.clone(), stop: stopping };
+    let taker = Taker { desk: Arc::new(desk), tasks: tasks.clone(), stop: stopping, pauses };
     let lanes: Vec<Lane> = options.kinds().into_iter().flat_map(|kind| Lane::of(kind, &options.archs())).collect();
     let following = AbortOnDrop::spawn(ledger.follow(backend.log.clone()));
     let heeding = AbortOnDrop::spawn(taker.desk.clone().heed(requests, lanes.clone()));

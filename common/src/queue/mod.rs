@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::event::Event;
-use crate::job::Lane;
+use crate::job::{Kind, Lane};
 pub use address::{Address, AddressError, AmqpHost, Tls, state_directory};
 
 /// The three views of one open queue.
@@ -243,6 +243,15 @@ pub trait Desk: Send + Sync {
     /// Decide what becomes of each of the dead; those not kept, oldest first. A job to be requeued is on its lane before
     /// it leaves the dead: whoever is interrupted leaves it on both, never on neither.
     async fn judge_dead(&self, judge: Judge) -> Result<Vec<Dead>, QueueError>;
+
+    /// The kinds that are paused.
+    async fn paused(&self) -> Result<Vec<Kind>, QueueError>;
+
+    /// From now on no worker takes new jobs of `kind`, whenever it starts; what has begun goes on.
+    async fn pause(&self, kind: Kind) -> Result<(), QueueError>;
+
+    /// The end of a pause.
+    async fn resume(&self, kind: Kind) -> Result<(), QueueError>;
 }
 
 /// Decides about one of the dead.

@@ -7,6 +7,7 @@ pub(crate) mod dead;
 pub(crate) mod images;
 pub(crate) mod latest_build_id;
 pub(crate) mod log;
+pub(crate) mod pause;
 pub(crate) mod prune;
 pub(crate) mod queues;
 pub(crate) mod schedule;
@@ -35,6 +36,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Log(options) => log::run(context, options).await,
         Command::Cancel(options) => cancel::run(context, options).await,
         Command::Queues(_) => queues::run(context).await,
+        Command::Pause(options) => pause::pause(context, options).await,
+        Command::Resume(options) => pause::resume(context, options).await,
         Command::Dead(options) => dead::run(context, options).await,
         Command::Schedule(options) => schedule::run(context, options).await,
         Command::Schema(options) => schema::run(&options),

@@ -147,6 +147,25 @@ fn consumers(rows: &[Depth]) -> u64 {
     rows.iter().map(|row| row.consumers).sum()
 }
 
+/// Kinds are paused one by one, everybody sees it, twice is once, and it survives whoever said so.
+pub async fn a_pause_lasts_until_it_is_ended(harness: &dyn Harness) {
+    let (here, there) = (harness.open().await, harness.open().await);
+    assert_eq!(there.desk.paused().await.unwrap(), []);
+    for kind in [Kind::Upload, Kind::Prune, Kind::Upload] {
+        here.desk.pause(kind).await.unwrap();
+    }
+    let look = async || there.desk.paused().await.unwrap();
+    eventually("two are paused", look, |paused| *paused == [Kind::Upload, Kind::Prune]).await;
+    drop(here);
+    there.desk.resume(Kind::Prune).await.unwrap();
+    drop(there);
+    let later = harness.open().await;
+    assert_eq!(later.desk.paused().await.unwrap(), [Kind::Upload]);
+    later.desk.resume(Kind::Upload).await.unwrap();
+    later.desk.resume(Kind::Upload).await.unwrap();
+    assert_eq!(later.desk.paused().await.unwrap(), []);
+}
+
 /// Once somebody takes jobs, the queue is known to be there.
 pub async fn who_takes_jobs_is_told_that_the_queue_is_up(harness: &dyn Harness) {
     let mut backend = harness.open().await;

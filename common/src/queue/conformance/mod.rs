@@ -105,6 +105,7 @@ macro_rules! queue_conformance {
             the_dead_are_judged_one_by_one
             two_judges_do_not_meet
             depths_add_up
+            a_pause_lasts_until_it_is_ended
             who_takes_jobs_is_told_that_the_queue_is_up
         );
     };

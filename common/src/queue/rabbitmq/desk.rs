@@ -7,15 +7,18 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
+    QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Queue};
 
 use super::envelope;
 use super::link::{Link, rpc};
+use super::publisher::{Publisher, To};
 use super::topology::{Names, close, short};
 use crate::backoff;
-use crate::queue::{Dead, Depth, Desk, Fate, Judge, QueueError};
+use crate::job::Kind;
+use crate::queue::{Counts, Dead, Depth, Desk, Fate, Judge, QueueError};
 
 /// The dead read at once: the largest prefetch there is.
 const READ_MAX: u16 = u16::MAX;
@@ -24,11 +27,36 @@ pub(super) struct RabbitDesk {
     names: Arc<Names>,
     link: Arc<Link>,
     queue: Arc<dyn crate::queue::Queue>,
+    publisher: Arc<Publisher>,
 }
 
 impl RabbitDesk {
-    pub(super) fn new(names: Arc<Names>, link: Arc<Link>, queue: Arc<dyn crate::queue::Queue>) -> RabbitDesk {
-        RabbitDesk { names, link, queue }
+    pub(super) fn new(
+        names: Arc<Names>,
+        link: Arc<Link>,
+        queue: Arc<dyn crate::queue::Queue>,
+        publisher: Arc<Publisher>,
+    ) -> RabbitDesk {
+        RabbitDesk { names, link, queue, publisher }
+    }
+
+    async fn paused_once(&self) -> Result<Vec<Kind>, QueueError> {
+        let channel = self.link.channel().await?;
+        let mut paused = Vec::new();
+        for kind in Kind::ALL {
+            if look(&channel, self.names.pause(kind).as_str()).await?.message_count() > 0 {
+                paused.push(kind);
+            }
+        }
+        close(&channel).await;
+        Ok(paused)
+    }
+
+    async fn resume_once(&self, kind: Kind) -> Result<(), QueueError> {
+        let channel = self.link.channel().await?;
+        rpc("resume", channel.queue_purge(self.names.pause(kind), QueuePurgeOptions::default())).await?;
+        close(&channel).await;
+        Ok(())
     }
 
     async fn depths_once(&self) -> Result<Vec<Depth>, QueueError> {
@@ -146,6 +174,23 @@ impl Desk for RabbitDesk {
 
     async fn judge_dead(&self, judge: Judge) -> Result<Vec<Dead>, QueueError> {
         self.link.patiently(|| self.in_turn(Some(&judge))).await
+    }
+
+    async fn paused(&self) -> Result<Vec<Kind>, QueueError> {
+        self.link.patiently(|| self.paused_once()).await
+    }
+
+    async fn pause(&self, kind: Kind) -> Result<(), QueueError> {
+        // Two who pause at once leave two messages; a resumption takes both.
+        if self.paused().await?.contains(&kind) {
+            return Ok(());
+        }
+        let properties = envelope::properties("pause", &Counts::default());
+        self.publisher.publish(&To::queue(self.names.pause(kind)), b"", &properties).await
+    }
+
+    async fn resume(&self, kind: Kind) -> Result<(), QueueError> {
+        self.link.patiently(|| self.resume_once(kind)).await
     }
 }
 

@@ -35,6 +35,6 @@ pub(super) async fn open(
         queue: queue.clone(),
         log: Arc::new(log::RabbitLog::new(names.clone(), publisher.clone(), consume.clone())),
         up: consume.up(),
-        desk: Arc::new(desk::RabbitDesk::new(names, consume, queue)),
+        desk: Arc::new(desk::RabbitDesk::new(names, consume, queue, publisher)),
     })
 }

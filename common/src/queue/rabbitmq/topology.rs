@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 
 use super::link::rpc;
-use crate::job::Lane;
+use crate::job::{Kind, Lane};
 use crate::queue::{QueueError, Tap};
 
 /// The waits that exist, in seconds. Each has a queue with one fixed TTL: a TTL per message would expire only at the
@@ -64,6 +64,12 @@ impl Names {
         self.name("dead.reader")
     }
 
+    /// Holds a message while new jobs of `kind` are paused. A queue of its own, because a broker counts for free: looking
+    /// takes nothing from anybody.
+    pub(super) fn pause(&self, kind: Kind) -> ShortString {
+        self.name(&format!("pause.{kind}"))
+    }
+
     /// The queue that a tap stands for.
     pub(super) fn queue(&self, tap: Tap) -> ShortString {
         match tap {
@@ -86,6 +92,7 @@ impl Names {
         names.extend(RUNGS.iter().map(|seconds| self.name(&format!("wait.{seconds}"))));
         names.push(self.lost());
         names.push(self.dead());
+        names.extend(Kind::ALL.into_iter().map(|kind| self.pause(kind)));
         names
     }
 }
@@ -145,6 +152,9 @@ async fn declare_all(connection: &Connection, names: &Names) -> Result<(), Queue
         let limit = ("x-delivery-limit", NO_DELIVERY_LIMIT.into());
         quorum(&channel, rung.clone(), [limit, ("x-message-ttl", ttl.into()), home, once]).await.map_err(too_old)?;
         bind(&channel, rung.clone(), rung, "#").await?;
+    }
+    for kind in Kind::ALL {
+        quorum(&channel, names.pause(kind), [("x-delivery-limit", NO_DELIVERY_LIMIT.into())]).await?;
     }
     stream(&channel, names).await?;
     close(&channel).await;

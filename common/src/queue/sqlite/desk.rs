@@ -8,7 +8,7 @@ use rusqlite::{Row, Transaction, params};
 
 use super::jobs::Entry;
 use super::{Handle, clock, jobs};
-use crate::job::Lane;
+use crate::job::{Kind, Lane};
 use crate::queue::{Burial, Counts, Dead, Depth, Desk, Fate, Judge, QueueError, Tap};
 
 #[async_trait]
@@ -50,6 +50,47 @@ impl Desk for Handle {
         self.0.kick();
         Ok(settled)
     }
+
+    async fn paused(&self) -> Result<Vec<Kind>, QueueError> {
+        let namespace = self.0.namespace.clone();
+        self.0.reader.read(move |tx| paused(tx, &namespace)).await
+    }
+
+    async fn pause(&self, kind: Kind) -> Result<(), QueueError> {
+        let namespace = self.0.namespace.clone();
+        let mark = move |tx: &Transaction<'_>| {
+            if paused(tx, &namespace)?.contains(&kind) {
+                return Ok(());
+            }
+            let (tap, counts) = (pause(kind), Counts::default());
+            jobs::put(tx, &Entry { namespace: &namespace, tap, id: "pause", payload: b"", counts: &counts, due: None })
+        };
+        self.0.writer.write(mark).await
+    }
+
+    async fn resume(&self, kind: Kind) -> Result<(), QueueError> {
+        let namespace = self.0.namespace.clone();
+        let remove = move |tx: &Transaction<'_>| {
+            let sql = "DELETE FROM jobs WHERE namespace = ?1 AND tap = ?2";
+            tx.execute(sql, params![namespace, pause(kind)]).map(drop)
+        };
+        self.0.writer.write(remove).await
+    }
+}
+
+/// Where an entry lies while new jobs of `kind` are paused.
+fn pause(kind: Kind) -> String {
+    format!("pause.{kind}")
+}
+
+fn paused(tx: &Transaction<'_>, namespace: &str) -> rusqlite::Result<Vec<Kind>> {
+    let mut paused = Vec::new();
+    for kind in Kind::ALL {
+        if jobs::any_ready(tx, namespace, &pause(kind))? {
+            paused.push(kind);
+        }
+    }
+    Ok(paused)
 }
 
 fn all_dead(tx: &Transaction<'_>, namespace: &str) -> rusqlite::Result<Vec<(i64, Dead)>> {
@@ -95,6 +136,7 @@ fn depths(tx: &Transaction<'_>, namespace: &str) -> rusqlite::Result<Vec<Depth>>
     let mut rows: Vec<Depth> =
         Lane::all().into_iter().flat_map(|lane| [tap(Tap::New(lane)), tap(Tap::Started(lane))]).collect();
     rows.extend([row("wait", waiting, 0), tap(Tap::Lost), row("dead", dead, 0)]);
+    rows.extend(Kind::ALL.into_iter().map(pause).map(|word| row(&word, count(&ready, &word), 0)));
     Ok(rows)
 }
 
