@@ -1,9 +1,4 @@
-//! Taking jobs, and settling them. Whatever changes a job publishes its successor, confirmed, before the old message is
-//! acknowledged: a crash between the two leaves two copies, never none.
-//!
-//! Each job in hand has a channel and a consumer of its own, with room for that one message. So a consumer is cancelled
-//! only while it holds nothing, or in the moment of its acknowledgement: when a node dies, RabbitMQ (seen on 3.10.8) does
-//! not give back what a cancelled consumer there held, until the queue elects another leader.
+//! Taking jobs. Each job in hand has a channel and a consumer of its own, with room for that one message: see [`Pool`].
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -11,24 +6,32 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use jiff::Timestamp;
-use lapin::message::Delivery as Message;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Acker, Channel};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use lapin::Channel;
+use lapin::types::ShortString;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::envelope;
-use super::link::{Link, rpc};
+use super::link::Link;
+use super::pool::{Pool, Subscription, close_later};
 use super::publisher::{Publisher, To};
+use super::settle::{Settler, Taking};
 use super::topology::{Names, close, key, short};
+use crate::backoff::jitter;
 use crate::job::Lane;
-use crate::queue::{Consumer, Counts, Delivery, Queue, QueueError, Receipt, Tap, Verdict};
+use crate::queue::{Consumer, Counts, Delivery, Queue, QueueError, Tap, Verdict};
 
 /// A due time this close is now: rungs and clocks are not exact.
 const DUE_SLACK: Duration = Duration::from_secs(1);
+
+/// After so long without a job, one subscription is enough: others would only keep jobs from workers with room.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Before subscribing again, at least.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct RabbitQueue {
     names: Arc<Names>,
@@ -53,18 +56,19 @@ impl Queue for RabbitQueue {
     }
 
     async fn consume(&self, from: Tap, in_flight: u16) -> Result<Box<dyn Consumer>, QueueError> {
-        let desk = Arc::new(Settler { names: self.names.clone(), publisher: self.publisher.clone() });
         let accepted = self.accepted.lock().await.entry(from).or_default().clone();
         let mut consumer = RabbitConsumer {
             link: self.link.clone(),
-            settler: desk,
-            from,
+            taking: Arc::new(Taking {
+                settler: Settler::new(self.names.clone(), self.publisher.clone()),
+                pool: Pool::default(),
+                from,
+            }),
+            queue: self.names.queue(from),
             accepted,
             places: Arc::new(Semaphore::new(usize::from(in_flight))),
-            place: None,
             opening: None,
-            subscription: None,
-            in_hand: Vec::new(),
+            channels: Vec::new(),
         };
         consumer.subscribe().await?;
         Ok(Box::new(consumer))
@@ -77,93 +81,69 @@ impl Queue for RabbitQueue {
 
 struct RabbitConsumer {
     link: Arc<Link>,
-    settler: Arc<Settler>,
-    from: Tap,
+    taking: Arc<Taking>,
+    queue: ShortString,
     accepted: Arc<AtomicBool>,
+    /// One for each subscription, with a job or without.
     places: Arc<Semaphore>,
-    /// For the job that `subscription` waits for.
-    place: Option<OwnedSemaphorePermit>,
     /// A task of its own: [`Consumer::next`] may be cancelled, and a job may already be on its way.
     opening: Option<JoinHandle<Result<Subscription, QueueError>>>,
-    subscription: Option<Subscription>,
-    /// Where the jobs came that are not settled.
-    in_hand: Vec<Weak<Channel>>,
-}
-
-/// Where one job arrives.
-struct Subscription {
-    channel: Arc<Channel>,
-    tag: ShortString,
-    messages: lapin::Consumer,
+    /// Of all subscriptions that were made.
+    channels: Vec<Weak<Channel>>,
 }
 
 impl RabbitConsumer {
+    /// One more subscription, once there is a place for it. Cancel-safe.
     async fn subscribe(&mut self) -> Result<(), QueueError> {
-        if self.subscription.is_some() {
-            return Ok(());
+        if self.opening.is_none() {
+            let Ok(place) = self.places.clone().acquire_owned().await else { return Ok(()) };
+            let (link, queue, accepted) = (self.link.clone(), self.queue.clone(), self.accepted.clone());
+            self.opening = Some(tokio::spawn(async move {
+                let opened = link.repeat(&accepted, || Subscription::open(&link, queue.clone())).await;
+                opened.map(|subscription| subscription.at(place))
+            }));
         }
-        let (link, queue) = (self.link.clone(), self.settler.names.queue(self.from));
-        let accepted = self.accepted.clone();
-        let opening = self.opening.get_or_insert_with(|| {
-            tokio::spawn(async move { link.repeat(&accepted, || subscription(&link, queue.clone())).await })
-        });
+        let Some(opening) = self.opening.as_mut() else { return Ok(()) };
         let opened = opening.await;
         self.opening = None;
-        self.subscription = Some(opened.map_err(|error| QueueError::Unavailable(error.to_string()))??);
+        let subscription = opened.map_err(|error| QueueError::Unavailable(error.to_string()))??;
+        self.channels.retain(|channel| channel.strong_count() > 0);
+        self.channels.push(Arc::downgrade(&subscription.channel));
+        if let Some(subscription) = self.taking.pool.put(subscription) {
+            close(&subscription.channel).await;
+        }
         Ok(())
     }
-
-    fn delivery(&mut self, message: Message, subscription: Subscription) -> Delivery {
-        self.in_hand.retain(|channel| channel.strong_count() > 0);
-        self.in_hand.push(Arc::downgrade(&subscription.channel));
-        Delivery {
-            counts: envelope::counts(&message.properties),
-            from: self.from,
-            receipt: Box::new(RabbitReceipt {
-                settler: self.settler.clone(),
-                acker: Some(message.acker),
-                subscription: Some(subscription),
-                _place: self.place.take(),
-                id: envelope::message_id(&message.properties)
-                    .unwrap_or_else(|| crate::status::message_id(&message.data)),
-                from: self.from,
-            }),
-            payload: message.data,
-        }
-    }
-}
-
-async fn subscription(link: &Link, queue: ShortString) -> Result<Subscription, QueueError> {
-    let channel = link.channel().await?;
-    rpc("basic.qos", channel.basic_qos(1, BasicQosOptions::default())).await?;
-    let tag = short(&format!("imagewright-{}", fastrand::u64(..)));
-    let options = BasicConsumeOptions::default();
-    let messages =
-        rpc("basic.consume", channel.basic_consume(queue, tag.clone(), options, FieldTable::default())).await?;
-    Ok(Subscription { channel: Arc::new(channel), tag, messages })
 }
 
 #[async_trait]
 impl Consumer for RabbitConsumer {
     async fn next(&mut self) -> Result<Delivery, QueueError> {
         loop {
-            if self.place.is_none() {
-                self.place = self.places.clone().acquire_owned().await.ok();
-            }
-            self.subscribe().await?;
-            let Some(waiting) = self.subscription.as_mut() else { continue };
-            let message = match waiting.messages.next().await {
-                Some(Ok(message)) => message,
-                broken => {
-                    say_broken(&self.settler.names.queue(self.from), broken.and_then(Result::err));
-                    self.subscription = None;
-                    tokio::time::sleep(crate::backoff::jitter(Duration::from_secs(1))).await;
+            let taking = self.taking.clone();
+            let waiting = taking.pool.len();
+            let arrival = tokio::select! {
+                biased;
+                arrival = taking.pool.arrival() => arrival,
+                subscribed = self.subscribe(), if waiting == 0 || self.opening.is_some() => {
+                    subscribed?;
+                    continue;
+                }
+                () = sleep(QUIET), if waiting > 1 => {
+                    taking.pool.spare().into_iter().for_each(|one| taking.clone().retire_later(one));
                     continue;
                 }
             };
-            let Some(subscription) = self.subscription.take() else { continue };
+            let (message, subscription) = match arrival {
+                Ok(job) => job,
+                Err(error) => {
+                    say_broken(&self.queue, error);
+                    sleep(jitter(AGAIN)).await;
+                    continue;
+                }
+            };
             let early = envelope::due(&message.properties).and_then(remaining);
-            let delivery = self.delivery(message, subscription);
+            let delivery = taking.delivery(message, subscription);
             match early {
                 None => return Ok(delivery),
                 // In a task of its own: this call may be cancelled, and the job must not hang on it.
@@ -173,27 +153,14 @@ impl Consumer for RabbitConsumer {
     }
 
     async fn stop(&mut self) -> Result<(), QueueError> {
-        self.in_hand.clear();
+        self.channels.clear();
+        let mut waiting = self.taking.pool.shut();
         if let Some(opening) = self.opening.take() {
             opening.abort();
-            self.subscription = opening.await.ok().and_then(Result::ok);
+            waiting.extend(opening.await.ok().and_then(Result::ok));
         }
-        let Some(mut subscription) = self.subscription.take() else { return Ok(()) };
-        if let Err(error) = subscription.cancel().await {
-            tracing::debug!(%error, "what was sent ahead goes back with its channel");
-        } else if let Some(Ok(message)) = subscription.messages.next().await {
-            let ahead = self.delivery(message, subscription);
-            self.in_hand.clear();
-            return ignore_stale(ahead.settle(Verdict::Release { after: Duration::ZERO }).await);
-        }
-        close(&subscription.channel).await;
-        Ok(())
-    }
-}
-
-impl Subscription {
-    async fn cancel(&self) -> Result<(), QueueError> {
-        rpc("basic.cancel", self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default())).await
+        let retired = waiting.into_iter().map(|subscription| self.taking.clone().retire(subscription));
+        join_all(retired).await.into_iter().collect()
     }
 }
 
@@ -203,17 +170,9 @@ impl Drop for RabbitConsumer {
         if let Some(opening) = self.opening.take() {
             opening.abort();
         }
-        let waiting = self.subscription.take().map(|subscription| subscription.channel);
-        for channel in self.in_hand.drain(..).filter_map(|channel| channel.upgrade()).chain(waiting) {
-            close_later(channel);
-        }
-    }
-}
-
-/// Whatever was delivered there and not acknowledged goes back, counted by the broker as a failed delivery.
-fn close_later(channel: Arc<Channel>) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move { close(&channel).await });
+        // Not dropped before their channels are being closed.
+        let _waiting = self.taking.pool.shut();
+        self.channels.drain(..).filter_map(|channel| channel.upgrade()).for_each(close_later);
     }
 }
 
@@ -234,124 +193,4 @@ fn say_broken(queue: &ShortString, error: Option<lapin::Error>) {
 fn remaining(due: Timestamp) -> Option<Duration> {
     let left = Duration::try_from(due.duration_since(Timestamp::now())).ok()?;
     (left > DUE_SLACK).then_some(left)
-}
-
-fn ignore_stale(result: Result<(), QueueError>) -> Result<(), QueueError> {
-    match result {
-        Ok(()) | Err(QueueError::Stale) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-struct Settler {
-    names: Arc<Names>,
-    publisher: Arc<Publisher>,
-}
-
-struct RabbitReceipt {
-    settler: Arc<Settler>,
-    /// Taken once the delivery is acknowledged.
-    acker: Option<Acker>,
-    /// Where the job came; of no more use when it is settled.
-    subscription: Option<Subscription>,
-    _place: Option<OwnedSemaphorePermit>,
-    id: String,
-    from: Tap,
-}
-
-#[async_trait]
-impl Receipt for RabbitReceipt {
-    async fn settle(
-        mut self: Box<Self>,
-        payload: Vec<u8>,
-        counts: &Counts,
-        verdict: Verdict,
-    ) -> Result<(), QueueError> {
-        if !self.acker.as_ref().is_some_and(Acker::usable) {
-            return Err(QueueError::Stale);
-        }
-        self.settler.successor(&self.id, self.from, payload, counts, verdict).await?;
-        if let Some(subscription) = &self.subscription
-            && let Err(error) = subscription.cancel().await
-        {
-            tracing::debug!(%error, "the subscription is gone already");
-        }
-        let Some(acker) = self.acker.take() else { return Err(QueueError::Stale) };
-        match rpc("basic.ack", acker.ack(BasicAckOptions::default())).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(QueueError::Stale),
-        }
-    }
-}
-
-/// What was not settled goes back at once.
-impl Drop for RabbitReceipt {
-    fn drop(&mut self) {
-        if let Some(subscription) = self.subscription.take() {
-            close_later(subscription.channel.clone());
-        }
-    }
-}
-
-impl Settler {
-    /// Publish what the job becomes, if it goes on.
-    async fn successor(
-        &self,
-        id: &str,
-        from: Tap,
-        payload: Vec<u8>,
-        counts: &Counts,
-        verdict: Verdict,
-    ) -> Result<(), QueueError> {
-        match verdict {
-            Verdict::Done => Ok(()),
-            Verdict::Continue { payload, after } => {
-                let fresh = Counts { first_at: counts.first_at, ..Counts::default() };
-                self.later(id, started(from), &payload, &fresh, after).await
-            }
-            Verdict::Retry { after, error } => {
-                let counts =
-                    Counts { attempt: counts.attempt.saturating_add(1), last_error: Some(error), ..counts.clone() };
-                self.later(id, started(from), &payload, &counts, after).await
-            }
-            Verdict::Defer { after } => self.later(id, from, &payload, counts, after).await,
-            Verdict::Release { after } if after.is_zero() => self.later(id, from, &payload, counts, after).await,
-            Verdict::Release { after } => self.later(id, started(from), &payload, counts, after).await,
-            Verdict::Move { to } => self.later(id, to, &payload, counts, Duration::ZERO).await,
-            Verdict::Bury(burial) => {
-                let properties = envelope::with_burial(envelope::properties(id, counts), &burial);
-                self.publisher.publish(&To::queue(self.names.dead()), &payload, &properties).await
-            }
-        }
-    }
-
-    async fn later(
-        &self,
-        id: &str,
-        tap: Tap,
-        payload: &[u8],
-        counts: &Counts,
-        after: Duration,
-    ) -> Result<(), QueueError> {
-        let properties = envelope::properties(id, counts);
-        let (to, properties) = match tap {
-            Tap::Lost => (To::queue(self.names.lost()), properties),
-            Tap::New(_) | Tap::Started(_) if after.is_zero() => {
-                (To { exchange: self.names.jobs(), key: short(&key(tap)) }, properties)
-            }
-            Tap::New(_) | Tap::Started(_) => {
-                let due = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
-                (To { exchange: self.names.rung(after), key: short(&key(tap)) }, envelope::with_due(properties, due))
-            }
-        };
-        self.publisher.publish(&to, payload, &properties).await
-    }
-}
-
-/// Where a job comes back to once it has begun.
-fn started(tap: Tap) -> Tap {
-    match tap {
-        Tap::New(lane) | Tap::Started(lane) => Tap::Started(lane),
-        Tap::Lost => Tap::Lost,
-    }
 }
