@@ -39,9 +39,9 @@ class Duel:
         )
         assert changed == 1, f"no image {image_id}"
 
-    def abandoned(self, job: Mapping[str, Any]) -> str:
-        """Generation 0 of a job, as a worker leaves it that died behind a cloud that noticed nothing."""
-        image_id = generation(job, 0)
+    def abandoned(self, job: Mapping[str, Any], number: int = 0, untouched: int = 60) -> str:
+        """A generation of a job, as a worker leaves it that died behind a cloud that noticed nothing."""
+        image_id = generation(job, number)
         stamps = {
             "imagewright_job": str(job["id"]),
             "imagewright_kind": "upload",
@@ -53,7 +53,7 @@ class Duel:
         }
         self.site.cloud().create(str(job["spec"]["name"]), id=image_id, disk_format="qcow2", **stamps)
         self._change("UPDATE images SET status = 'saving' WHERE id = ?", (image_id,))
-        self.age(image_id, 60)
+        self.age(image_id, untouched)
         return image_id
 
     def _change(self, statement: str, values: tuple[Any, ...]) -> int:

@@ -158,3 +158,23 @@ def _two_revisions(site: Site, name: str) -> tuple[str, str]:
 def _prune_to_one(site: Site, name: str) -> str:
     """The job, enqueued."""
     return site.client.json("prune", "--name", name, "--cloud", "cloud1", "--keep", "1")["jobs"][0]["id"]
+
+
+def test_the_last_attempt_of_all_is_not_taken_back_while_somebody_may_be_at_it(site: Site) -> None:
+    """Every other id is used up, so nothing can be put in the way of whoever fills this one."""
+    with duel(site) as pair:
+        lone = pair.site
+        name = f"{lone.namespace}-last"
+        job = message(upload_spec(name, lone.qcow2()))
+        for number in range(7):
+            lone.cloud().delete(pair.abandoned(job, number))
+        last = pair.abandoned(job, 7, untouched=0)
+        lone.publish(job)
+        worker = pair.worker(pair.one)
+        wait_for("the job is known", lambda: lone.client.status(job["id"])["state"] == "waiting", 30, every=0.3)
+        lone.client.run("cancel", job["id"])
+        wait_for("it is left alone", lambda: "other workers are still at it" in worker.log.read_text(), 40, every=0.3)
+        assert lone.cloud().get(last) is not None
+        pair.age(last, 60)
+        assert lone.client.ended(job["id"], 60)["state"] == "cancelled"
+        assert lone.cloud().named(name) == []

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::generation::{Generation, Ids};
+use super::generation::{DECIDED, Generation, Ids, untouched};
 use super::stamp::{self, Stamp};
 use super::takeover::{Created, create_next, delete_soon, is_active};
 use super::{StoreError, images_of_job};
@@ -66,17 +66,21 @@ async fn take_back(
 ) -> Result<Withdrawn, StoreError> {
     let ids = Ids::new(stamp.job, cloud, run);
     for _ in 0..ROUNDS {
-        let images = images_of_job(glance, stamp.job).await?.value;
-        if images.iter().any(stamp::is_verified) {
+        let seen = images_of_job(glance, stamp.job).await?;
+        if seen.value.iter().any(stamp::is_verified) {
             return Ok(Withdrawn::TooLate);
         }
-        let live = ids.live(images);
+        let live = ids.live(seen.value);
         let touched = Instant::now();
         // While it is there, nobody says that an older one has succeeded.
         let next = ids.after(live.last().map(|highest| highest.number));
         let blocker = match create_next(glance, next, |id| blocker(stamp, name, id)).await? {
             Created::Anothers => continue,
             Created::Ours(blocker) => Some(blocker.image.id),
+            // Nothing can be put in the way of whoever is at the last attempt: it is left alone for as long as it may live.
+            Created::NoneLeft if live.iter().any(|one| untouched(&one.image, seen.server_time) < DECIDED) => {
+                return Ok(Withdrawn::Contended);
+            }
             Created::NoneLeft => None,
         };
         let outcome = remove(glance, &live, touched, &is_kept).await?;
