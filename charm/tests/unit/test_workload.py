@@ -99,12 +99,15 @@ def test_remove_leaves_nothing(asked, tmp_path):
     assert not (tmp_path / "SYSTEMD" / workload.WORKER).exists()
 
 
-def test_a_user_is_made_when_there_is_none(monkeypatch):
+def test_a_user_is_made_when_there_is_none(monkeypatch, tmp_path):
     ran: list[list[str]] = []
+    monkeypatch.setattr(workload, "STATE", tmp_path / "state")
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
     monkeypatch.setattr(workload, "USER", "nobody-of-this-name")
     monkeypatch.setattr(subprocess, "run", lambda words, **_: ran.append(words))
     workload._user()
     assert ran[0][0] == "/usr/sbin/useradd"
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o750
     monkeypatch.setattr(workload, "USER", "root")
     workload._user()
     assert len(ran) == 1
@@ -114,8 +117,16 @@ def test_the_program_runs_as_the_workers_user(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     nobody = pwd.getpwnam("nobody")
     monkeypatch.setattr(program.pwd, "getpwnam", lambda _: nobody)
+    asked: list[dict] = []
+
+    def run(_words, **how):
+        asked.append(how)
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    program.call("queues")
     wanted = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    assert program._as_worker() == wanted
+    assert {key: asked[0].get(key) for key in wanted} == wanted
 
 
 def test_the_program_answers_in_json_or_says_why(tmp_path, monkeypatch):
