@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 STATE = Path(os.environ.get("STORY_STATE", ""))
 UNIT = os.environ.get("JUJU_UNIT_NAME", "")
 APP = UNIT.partition("/")[0]
@@ -98,7 +96,7 @@ class Tool:
         if "--app" in self.options:
             self.only_leader("relation-set of the application")
         bag = self.relation()["bags"].setdefault(APP if "--app" in self.options else UNIT, {})
-        for key, value in (yaml.safe_load(sys.stdin.read()) or {}).items():
+        for key, value in read_yaml(sys.stdin.read()).items():
             if value:
                 bag[key] = value
             else:
@@ -171,6 +169,16 @@ class Tool:
 
     def action_log(self) -> None:
         self.state["action"]["log"].append(" ".join(self.words))
+
+
+def read_yaml(text: str) -> dict[str, str]:
+    """A mapping. A hook makes dozens of calls, so only the one that needs it finds its packages and loads this."""
+    import site
+
+    site.main()
+    import yaml
+
+    return yaml.safe_load(text) or {}
 
 
 def main() -> None:

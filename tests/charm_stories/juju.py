@@ -199,7 +199,9 @@ class Model:
     def run(self, hook: Hook, dispatch: str = "") -> None:
         """One dispatch; raises HarnessError if it fails."""
         if hook.name.endswith("-relation-created"):
-            self._enter(hook.unit, hook.env["JUJU_RELATION_ID"].rpartition(":")[2])
+            for number, relation in self.state["relations"].items():
+                if hook.unit not in relation["members"]:
+                    self._enter(hook.unit, number)  # all at once, before the first of these hooks runs
         before = json.loads(json.dumps(self.state["relations"]))
         done = self._dispatch(hook, dispatch or f"hooks/{hook.name}")
         if done.returncode != 0:

@@ -62,7 +62,7 @@ class Machine:
         self.tools.mkdir()
         source = Path(hook_tool.__file__).read_text()
         tool = self.folder / "hook_tool.py"
-        tool.write_text(f"#!{sys.executable}\n{source}")
+        tool.write_text(f"#!{sys.executable} -SE\n{source}")
         tool.chmod(0o755)
         for name in hook_tool.NAMES:
             (self.tools / name).symlink_to(tool)
