@@ -20,6 +20,7 @@ import situation
 import workload
 
 log = logging.getLogger(__name__)
+TRACING = "charm-tracing"
 RELATION_EVENTS = ["created", "joined", "changed", "departed", "broken"]
 
 
@@ -40,6 +41,7 @@ class ImagewrightCharm(ops.CharmBase):
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
+        ops.tracing.Tracing(self, tracing_relation_name=TRACING, ca_relation_name="receive-ca-cert")
         on = self.on
         events = [on.install, on.start, on.upgrade_charm, on.config_changed, on.update_status, on.leader_elected]
         events += [on.secret_changed, on.image_published]

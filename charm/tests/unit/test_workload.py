@@ -15,6 +15,10 @@ import program
 import workload
 
 
+EXPOSED = [f"imagewright-{name}.service" for name in ("worker", "drain", "schedule", "look")]
+"""Services of the worker's user; the one that calls juju-exec has to be root."""
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
@@ -167,3 +171,14 @@ def test_the_units_are_what_systemd_understands(context, machine, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     ours = [line for line in done.stderr.splitlines() if "imagewright" in line]
     assert (done.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize("name", [name for name in files.UNITS if name in EXPOSED])
+def test_what_runs_as_the_worker_is_exposed_little(context, machine, tmp_path, name):
+    from conftest import deployed, image
+
+    context.run(context.on.config_changed(), deployed(image()))
+    (tmp_path / name).write_text(machine.units[name])
+    words = ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", str(tmp_path / name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-300:]
