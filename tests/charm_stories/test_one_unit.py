@@ -98,6 +98,25 @@ def test_a_migration_publishes_the_predecessors_images_at_once(
     assert None not in set.union(*runner.seen), "a good id was taken back"
 
 
+def test_actions_enqueue_at_once_and_a_pause_is_in_the_status(deploy: Deploy, login: dict[str, str]) -> None:
+    model = deploy(base_image="noble,jammy")
+    settled(model, login)
+    built = model.action(UNIT, "build", force=True)
+    assert (built.failure, built.results["enqueued"]) == ("", "2")
+    assert len(built.results["job-ids"].split(",")) == 2
+    assert model.action(UNIT, "run", base="jammy").results["enqueued"] == "1"
+    assert model.action(UNIT, "queue-status").results["ready"] == "3"
+    assert "not in the option base-image" in model.action(UNIT, "build", base="focal").failure
+    assert model.action(UNIT, "pause", kind="build").results["paused"] == "build"
+    model.update_status()
+    assert model.status("imagewright") == ("maintenance", "paused: build; end it with the resume action")
+    assert model.action(UNIT, "resume").results["paused"] == ""
+    model.update_status()
+    assert model.status("imagewright") == ("waiting", "3 queued, and no worker takes jobs")
+    queue = model.machines[UNIT].path("/var/lib/imagewright/queue.db")
+    assert queue.stat().st_uid == queue.parent.stat().st_uid != 0, "the worker could not write to it"
+
+
 def test_an_upgrade_replaces_the_programs_and_restarts_without_waiting(deploy: Deploy, login: dict[str, str]) -> None:
     model = deploy()
     settled(model, login)

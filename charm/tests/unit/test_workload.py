@@ -14,7 +14,6 @@ import files
 import program
 import workload
 
-
 EXPOSED = [f"imagewright-{name}.service" for name in ("worker", "drain", "schedule", "look")]
 """Services of the worker's user; the one that calls juju-exec has to be root."""
 
