@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The charm: events end in one reconcile, but for actions, stop and remove. Nothing waits for a job."""
 
+import functools
 import hashlib
 import logging
 from pathlib import Path
@@ -129,11 +130,15 @@ class ImagewrightCharm(ops.CharmBase):
         for status in troubles or queue_counts.statuses(self._first_image()):
             event.add_status(status)
 
+    @functools.cached_property
+    def _after(self) -> situation.Situation:
+        """The situation once the event was handled, for both statuses."""
+        return situation.read(self)
+
     def _troubles(self) -> list[ops.StatusBase]:
         """All that keeps images from coming; the most urgent is shown."""
-        found = situation.read(self)
-        if found.obstacles:
-            return found.obstacles
+        if self._after.obstacles:
+            return self._after.obstacles
         troubles: list[ops.StatusBase] = []
         if status := situation.waiting_for(self):
             troubles.append(status)

@@ -42,7 +42,7 @@ class RabbitMQ:
 class Runner:
     """A github-runner: writes its login once a unit of ours joins; takes the id of the first unit that it meets.
 
-    `seen` holds what it would have read of any unit, after each hook since an image was published.
+    `seen` holds what it would have read of any unit, after each hook since every unit published its first image.
     """
 
     def __init__(self, login: dict[str, str]) -> None:
@@ -54,7 +54,7 @@ class Runner:
         if model.members(number):
             model.tell(number, "runner/0", **self.login)
         found = self.reading(model, number)
-        if self.seen or found - {None}:
+        if self.seen or (found and None not in found):
             self.seen.append(found)
 
     @staticmethod
