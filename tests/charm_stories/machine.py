@@ -116,7 +116,8 @@ class Service:
     def __init__(self, machine: Machine, text: str) -> None:
         self.machine = machine
         pairs = [line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#")]
-        self.words = {key: value for key, value in pairs if key in ("ExecStart", "User", "EnvironmentFile")}
+        keys = ("ExecStart", "ExecStopPost", "User", "EnvironmentFile")
+        self.words = {key: value.replace("$$", "$") for key, value in pairs if key in keys}
         self.command = shlex.split(self.words["ExecStart"])
 
     def env(self) -> dict[str, str]:
@@ -133,6 +134,12 @@ class Service:
         """A oneshot."""
         self._state_directory()
         return self.machine.run(self.command, self.env(), self.words["User"])
+
+    def run_and_stop(self) -> "subprocess.CompletedProcess[str]":
+        """A service that ends by itself, and what systemd runs then."""
+        done = self.run()
+        after = shlex.split(self.words["ExecStopPost"])
+        return self.machine.run(after, {**self.env(), "EXIT_STATUS": str(done.returncode)}, self.words["User"])
 
     def start(self, log: Path) -> Process:
         """A service that goes on."""
