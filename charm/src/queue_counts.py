@@ -7,7 +7,7 @@ import ops
 
 import program
 
-ASIDE = re.compile(r"\.(log|lost|wait(\.\d+)?)$")
+ASIDE = re.compile(r"\.(log|wait(\.\d+)?)$")
 """Queues that hold no job which waits for a worker."""
 
 
@@ -30,9 +30,10 @@ def read() -> Counts:
             counts.paused += [name.rpartition(".")[2]] if row["ready"] else []
         elif name.endswith(".dead"):
             counts.failed = row["ready"]
+        elif name.endswith(".lost"):
+            counts.workers = row["consumers"]  # each worker has one there, whatever it does or may not begin
         elif not ASIDE.search(name):
             counts.ready += row["ready"]
-            counts.workers = max(counts.workers, row["consumers"])
     return counts
 
 

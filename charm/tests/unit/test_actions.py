@@ -68,7 +68,7 @@ def test_the_queue_is_counted(context, imagewright):
         {"queue": "imagewright.pause.upload", "ready": 0, "consumers": 0},
     ]
     imagewright.answers["status"] = [{"state": "running"}, {"state": "waiting"}, {"state": "succeeded"}]
-    wanted = {"ready": "3", "in-flight": "2", "failed": "4", "consumers": "2", "paused": "build"}
+    wanted = {"ready": "3", "in-flight": "2", "failed": "4", "consumers": "9", "paused": "build"}
     assert run(context, "queue-status") == wanted
 
 

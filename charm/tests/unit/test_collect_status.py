@@ -87,9 +87,12 @@ def test_a_worker_that_does_not_run_is_no_active_unit(context, machine):
 @pytest.mark.parametrize(
     ("rows", "wanted"),
     [
-        ({"upload.amd64": (0, 3)}, ActiveStatus("3 worker(s), 0 queued")),
-        ({"upload.amd64": (2, 3), "dead": (4, 0)}, ActiveStatus("3 worker(s), 2 queued, 4 given up: run list-failed")),
-        ({"upload.amd64": (2, 0)}, WaitingStatus("2 queued, and no worker takes jobs")),
+        ({"upload.amd64": (0, 1), "lost": (0, 3)}, ActiveStatus("3 worker(s), 0 queued")),
+        (
+            {"upload.amd64": (2, 1), "lost": (0, 3), "dead": (4, 0)},
+            ActiveStatus("3 worker(s), 2 queued, 4 given up: run list-failed"),
+        ),
+        ({"upload.amd64": (2, 0), "lost": (0, 0)}, WaitingStatus("2 queued, and no worker takes jobs")),
         ({"pause.build": (1, 0)}, MaintenanceStatus("paused: build; end it with the resume action")),
     ],
 )
