@@ -9,10 +9,9 @@ from pydantic import BaseModel, Field
 
 import clouds
 import files
-import peers
 import program
+import queue_counts
 import results
-import workload
 
 
 class Build(BaseModel):
@@ -56,6 +55,12 @@ class Job(BaseModel):
 
     job_id: str = Field("", alias="job-id")
     all: bool = False
+
+
+class Pause(BaseModel):
+    """Of `pause` and `resume`."""
+
+    kind: str = ""
 
 
 class Refused(Exception):
@@ -113,14 +118,14 @@ def list_images(plan: Plan, params: dict[str, Any]) -> dict[str, str]:
 
 def queue_status(_plan: Plan, _params: dict[str, Any]) -> dict[str, str]:
     """Counts jobs and workers."""
-    queues = program.call("queues")
+    counts = queue_counts.read()
     jobs = program.call("status")
-    lanes = [row for row in queues if not row["queue"].endswith((".dead", ".log", ".lost"))]
     return {
-        "ready": str(sum(row["ready"] for row in lanes)),
+        "ready": str(counts.ready),
         "in-flight": str(sum(job["state"] in ("running", "waiting") for job in jobs)),
-        "failed": str(sum(row["ready"] for row in queues if row["queue"].endswith(".dead"))),
-        "consumers": str(max((row["consumers"] or 0 for row in lanes), default=0)),
+        "failed": str(counts.failed),
+        "consumers": str(counts.workers),
+        "paused": ",".join(counts.paused),
     }
 
 
@@ -140,6 +145,16 @@ def discard_failed(_plan: Plan, params: dict[str, Any]) -> dict[str, str]:
     return _settle("discard", "discarded", params)
 
 
+def pause(_plan: Plan, params: dict[str, Any]) -> dict[str, str]:
+    """Keeps every unit from beginning jobs, of one kind or all; what has begun goes on."""
+    return _paused("pause", params)
+
+
+def resume(_plan: Plan, params: dict[str, Any]) -> dict[str, str]:
+    """Ends that."""
+    return _paused("resume", params)
+
+
 ON_QUEUE: dict[str, Callable[[Plan, dict[str, Any]], dict[str, str]]] = {
     "build": build,
     "run": build,
@@ -150,6 +165,8 @@ ON_QUEUE: dict[str, Callable[[Plan, dict[str, Any]], dict[str, str]]] = {
     "list-failed": list_failed,
     "requeue-failed": requeue_failed,
     "discard-failed": discard_failed,
+    "pause": pause,
+    "resume": resume,
 }
 
 
@@ -164,22 +181,15 @@ def run(event: ops.ActionEvent, name: str, plan: Plan | None) -> None:
         event.fail(str(error))
 
 
-def pause(charm: ops.CharmBase, event: ops.ActionEvent) -> None:
-    """Stops this unit's worker until `resume`."""
-    peers.set_paused(charm, True)
-    workload.stop_worker()
-    event.set_results({"state": "paused"})
-
-
-def resume(charm: ops.CharmBase, event: ops.ActionEvent) -> None:
-    """Lets this unit's worker go on; the caller reconciles."""
-    peers.set_paused(charm, False)
-    event.set_results({"state": "running"})
-
-
 def _enqueued(answers: list[Any]) -> dict[str, str]:
     ids = [job["id"] for answer in answers for job in answer["jobs"]]
     return {"enqueued": str(len(ids)), "job-ids": ",".join(ids)}
+
+
+def _paused(verb: str, params: dict[str, Any]) -> dict[str, str]:
+    kind = Pause.model_validate(params).kind
+    answer = program.call(verb, *(["--kind", kind] if kind else []))
+    return {"paused": ",".join(answer["paused"])}
 
 
 def _settle(verb: str, past: str, params: dict[str, Any]) -> dict[str, str]:

@@ -45,6 +45,16 @@ def read(charm: ops.CharmBase, vhost: str, ca_file: str) -> Broker | None:
     return None
 
 
+def outside(uri: str, ca: str, ca_file: str) -> Broker:
+    """A RabbitMQ that is named by its address; an authority is expected at `ca_file`."""
+    urls = [_trusting(url.strip(), ca_file) if ca else url.strip() for url in uri.split(",")]
+    return Broker(",".join(urls), ca)
+
+
+def _trusting(url: str, ca_file: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}cacertfile={quote(ca_file)}" if url.startswith("amqps:") else url
+
+
 def _active(charm: ops.CharmBase) -> list[ops.Relation]:
     return [relation for relation in charm.model.relations[RELATION] if relation.active]
 

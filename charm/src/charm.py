@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The charm: events end in one reconcile, but for actions, stop and remove. Nothing waits for a job."""
 
+import functools
 import hashlib
 import logging
 from pathlib import Path
@@ -14,11 +15,13 @@ import files
 import image_relation
 import peers
 import program
+import queue_counts
 import results
 import situation
 import workload
 
 log = logging.getLogger(__name__)
+TRACING = "charm-tracing"
 RELATION_EVENTS = ["created", "joined", "changed", "departed", "broken"]
 
 
@@ -39,6 +42,7 @@ class ImagewrightCharm(ops.CharmBase):
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
+        ops.tracing.Tracing(self, tracing_relation_name=TRACING, ca_relation_name="receive-ca-cert")
         on = self.on
         events = [on.install, on.start, on.upgrade_charm, on.config_changed, on.update_status, on.leader_elected]
         events += [on.secret_changed, on.image_published]
@@ -48,8 +52,6 @@ class ImagewrightCharm(ops.CharmBase):
             framework.observe(event, self._reconcile)
         for name in actions.ON_QUEUE:
             framework.observe(on[name].action, self._on_queue_action)
-        framework.observe(on.pause_action, self._on_pause)
-        framework.observe(on.resume_action, self._on_resume)
         framework.observe(on.stop, self._on_stop)
         framework.observe(on.remove, self._on_remove)
         framework.observe(on.collect_unit_status, self._on_collect_unit_status)
@@ -74,10 +76,7 @@ class ImagewrightCharm(ops.CharmBase):
         changed = workload.write(files.render(plan))
         units = workload.write_units(files.units(plan))
         restart = new or workload.WORKER in units or bool(changed - workload.LIVE)
-        if peers.paused(self):
-            workload.stop_worker()
-        else:
-            workload.run_worker(restart=restart, reload=bool(changed))
+        workload.run_worker(restart=restart, reload=bool(changed))
         if not embedded:
             workload.drain_old_queue()
         schedule = self.unit.is_leader() and plan.config.build_interval > 0
@@ -115,13 +114,6 @@ class ImagewrightCharm(ops.CharmBase):
     def _on_queue_action(self, event: ops.ActionEvent) -> None:
         actions.run(event, event.handle.kind.removesuffix("_action").replace("_", "-"), situation.read(self).plan)
 
-    def _on_pause(self, event: ops.ActionEvent) -> None:
-        actions.pause(self, event)
-
-    def _on_resume(self, event: ops.ActionEvent) -> None:
-        actions.resume(self, event)
-        self._reconcile(event)
-
     def _on_stop(self, _: ops.StopEvent) -> None:
         workload.stop_worker()
 
@@ -129,22 +121,33 @@ class ImagewrightCharm(ops.CharmBase):
         workload.remove()
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        found = situation.read(self)
-        for status in found.obstacles:
+        for status in self._troubles():
             event.add_status(status)
-        if found.obstacles:
-            return
-        if status := situation.waiting_for(self):
-            event.add_status(status)
-        if peers.paused(self):
-            event.add_status(ops.MaintenanceStatus("paused: run the resume action"))
-        elif not workload.running():
-            event.add_status(ops.BlockedStatus("the worker does not run: journalctl -u imagewright-worker"))
-        missing = not peers.published(self)
-        event.add_status(ops.ActiveStatus("waiting for the first image" if missing else ""))
+        event.add_status(self._first_image() or ops.ActiveStatus())
 
     def _on_collect_app_status(self, event: ops.CollectStatusEvent) -> None:
-        self._on_collect_unit_status(event)
+        troubles = self._troubles()
+        for status in troubles or queue_counts.statuses(self._first_image()):
+            event.add_status(status)
+
+    @functools.cached_property
+    def _after(self) -> situation.Situation:
+        """The situation once the event was handled, for both statuses."""
+        return situation.read(self)
+
+    def _troubles(self) -> list[ops.StatusBase]:
+        """All that keeps images from coming; the most urgent is shown."""
+        if self._after.obstacles:
+            return self._after.obstacles
+        troubles: list[ops.StatusBase] = []
+        if status := situation.waiting_for(self):
+            troubles.append(status)
+        if not workload.running():
+            troubles.append(ops.BlockedStatus("the worker does not run: journalctl -u imagewright-worker"))
+        return troubles
+
+    def _first_image(self) -> ops.ActiveStatus | None:
+        return None if peers.published(self) else ops.ActiveStatus("waiting for the first image")
 
 
 if __name__ == "__main__":  # pragma: no cover

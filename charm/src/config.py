@@ -49,6 +49,8 @@ class Config(BaseModel):
     ssh_from: list[str]
     namespace: str
     job_timeout: int = Field(ge=10, le=10080)
+    worker_concurrency: int = Field(ge=1, le=64)
+    amqp_uri_secret: ops.Secret | None = None
     log_level: str
 
     @field_validator("architecture")

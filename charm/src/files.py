@@ -110,6 +110,7 @@ def _environment(plan: Plan) -> str:
         "IMAGEWRIGHT_POLICY": f"{FOLDER}/policy.yaml",
         "IMAGEWRIGHT_URL_HOST": ",".join(host for host in hosts if host),
         "IMAGEWRIGHT_LISTEN": LISTEN,
+        "IMAGEWRIGHT_CONCURRENCY": f"upload={plan.config.worker_concurrency}",
         "IMAGEWRIGHT_BUILD_KEY_FILE": f"{FOLDER}/build-key",
         "OS_CLIENT_CONFIG_FILE": f"{FOLDER}/clouds.yaml",
         "XDG_STATE_HOME": str(Path(STATE).parent),

@@ -61,19 +61,6 @@ def all_know(charm: ops.CharmBase, digest: str) -> bool:
     return relation is not None and all(relation.data[unit].get("clouds") == digest for unit in relation.units)
 
 
-def paused(charm: ops.CharmBase) -> bool:
-    """Whether this unit was told to stop working."""
-    relation = _relation(charm)
-    return relation is not None and relation.data[charm.unit].get("paused") == "true"
-
-
-def set_paused(charm: ops.CharmBase, value: bool) -> None:
-    """Outlives reboots and upgrades, as it is Juju that keeps it."""
-    relation = _relation(charm)
-    if relation:
-        relation.data[charm.unit]["paused"] = "true" if value else "false"
-
-
 def subnets(charm: ops.CharmBase) -> list[str]:
     """Where the units come from when they log in somewhere, as CIDR blocks."""
     relation = _relation(charm)

@@ -26,8 +26,9 @@ def call(*words: str, partial: bool = False) -> Any:
     Raises ProgramError with the program's last line otherwise.
     """
     command = [str(BINARY), "--json", "--quiet", *words]
+    how: dict[str, Any] = {"capture_output": True, "text": True, "env": environment(), "cwd": "/", **_as_worker()}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment())
+        done = subprocess.run(command, timeout=SECONDS, check=False, **how)
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"no answer within {SECONDS} s") from error
     except OSError as error:

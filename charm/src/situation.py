@@ -70,6 +70,16 @@ def read(charm: ops.CharmBase) -> Situation:
 
 
 def _queue(charm: ops.CharmBase, options: Config, found: Situation) -> broker.Broker | None:
+    try:
+        uri, ca = user_secrets.queue(charm, options.amqp_uri_secret)
+    except user_secrets.SecretError as error:
+        found.obstacles.append(ops.BlockedStatus(str(error)))
+        return None
+    if uri and broker.related(charm):
+        found.obstacles.append(ops.BlockedStatus("relation amqp and option amqp-uri-secret: remove one of them"))
+        return None
+    if uri:
+        return broker.outside(uri, ca, files.CA_FILE)
     if broker.related(charm):
         queue = broker.read(charm, namespace(charm, options), files.CA_FILE)
         if queue is None:

@@ -29,6 +29,16 @@ def password(charm: ops.CharmBase, secret: ops.Secret | None) -> str:
     return found
 
 
+def queue(charm: ops.CharmBase, secret: ops.Secret | None) -> tuple[str, str]:
+    """The address of a RabbitMQ outside of Juju, and its authority in PEM; empty without a secret."""
+    option = "amqp-uri-secret"
+    found = content(charm, secret, option)
+    uri = found.get("uri", "").strip()
+    if secret and not re.match(r"amqps?://", uri):
+        raise SecretError(f"secret for {option} has no key 'uri' that begins with amqps:// or amqp://")
+    return uri, found.get("ca", "")
+
+
 def script(charm: ops.CharmBase, secret: ops.Secret | None) -> dict[str, str]:
     """What the script is given, by the name of its variable."""
     found = content(charm, secret, "script-secret-id")

@@ -133,6 +133,9 @@ def _user() -> None:
     except KeyError:
         words = ["/usr/sbin/useradd", "--system", "--user-group", "--home-dir", str(STATE)]
         subprocess.run([*words, "--shell", "/usr/sbin/nologin", USER], check=True, capture_output=True)
+    if not STATE.exists():  # the program may be called before systemd has made it for a service
+        STATE.mkdir(mode=0o750)
+        shutil.chown(STATE, USER, USER)
 
 
 def _remove_older(keep: str) -> None:

@@ -62,7 +62,7 @@ class Program:
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
         self.images: list[dict[str, Any]] = []
-        self.answers: dict[str, Any] = {}
+        self.answers: dict[str, Any] = {"queues": []}
         self.error = ""
 
     def call(self, *words: str, partial: bool = False) -> Any:

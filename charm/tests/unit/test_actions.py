@@ -45,10 +45,10 @@ def test_upload_copies_from_the_build_cloud(context, imagewright):
 
 def test_prune_and_its_plan(context, imagewright):
     assert run(context, "prune", {"keep": 2, "cloud": "build"})["enqueued"] == "1"
-    assert imagewright.calls[-1][-2:] == ("--keep", "2")
+    assert imagewright.said("prune")[-1][-2:] == ("--keep", "2")
     imagewright.answers["prune"] = {"plans": [{"cloud": "build", "images": []}]}
     assert json.loads(run(context, "prune", {"dry-run": True})["plans"]) == [{"cloud": "build", "images": []}]
-    assert imagewright.calls[-1][-1] == "--dry-run"
+    assert imagewright.said("prune")[-1][-1] == "--dry-run"
 
 
 def test_images_are_listed(context, imagewright):
@@ -62,9 +62,13 @@ def test_the_queue_is_counted(context, imagewright):
     imagewright.answers["queues"] = [
         {"queue": "imagewright.upload.amd64", "ready": 3, "consumers": 2},
         {"queue": "imagewright.dead", "ready": 4, "consumers": 0},
+        {"queue": "imagewright.wait.15", "ready": 7, "consumers": 0},
+        {"queue": "imagewright.lost", "ready": 0, "consumers": 9},
+        {"queue": "imagewright.pause.build", "ready": 1, "consumers": 0},
+        {"queue": "imagewright.pause.upload", "ready": 0, "consumers": 0},
     ]
     imagewright.answers["status"] = [{"state": "running"}, {"state": "waiting"}, {"state": "succeeded"}]
-    wanted = {"ready": "3", "in-flight": "2", "failed": "4", "consumers": "2"}
+    wanted = {"ready": "3", "in-flight": "2", "failed": "4", "consumers": "9", "paused": "build"}
     assert run(context, "queue-status") == wanted
 
 
@@ -92,16 +96,12 @@ def test_a_unit_that_is_not_set_up_says_so(context):
     assert refused(context, "build", config={"log-level": "loud"}) == "the unit is not set up: see its status"
 
 
-def test_pause_outlives_a_hook_and_resume_ends_it(context, machine):
-    state = context.run(context.on.action("pause"), deployed(image()))
-    assert context.action_results == {"state": "paused"}
-    machine.calls.clear()
-    state = context.run(context.on.start(), state)
-    assert "stop_worker" in machine.calls
-    machine.calls.clear()
-    context.run(context.on.action("resume"), state)
-    assert "stop_worker" not in machine.calls
-    assert {"run", "restart"} & set(machine.calls)
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_pause_is_the_queues_own(context, imagewright, verb):
+    imagewright.answers[verb] = {"paused": ["build", "upload"]}
+    assert run(context, verb) == {"paused": "build,upload"}
+    assert run(context, verb, {"kind": "build"}) == {"paused": "build,upload"}
+    assert imagewright.said(verb) == [(verb,), (verb, "--kind", "build")]
 
 
 def test_upload_needs_a_related_cloud(context):

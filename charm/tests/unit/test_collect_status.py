@@ -21,6 +21,7 @@ def status(context, state):
         ("script-url", "http://x/", "must begin with https://"),
         ("namespace", "A b", "must be small letters"),
         ("log-level", "loud", "must be one of"),
+        ("worker-concurrency", 0, "greater than or equal to 1"),
     ],
 )
 def test_a_bad_option_is_named_with_the_reason(context, option, value, reason):
@@ -83,9 +84,61 @@ def test_a_worker_that_does_not_run_is_no_active_unit(context, machine):
     assert found == BlockedStatus("the worker does not run: journalctl -u imagewright-worker")
 
 
-def test_a_paused_unit_says_how_it_goes_on(context):
-    found = status(context, deployed(image(), cluster(mine={"paused": "true"})))
-    assert found == MaintenanceStatus("paused: run the resume action")
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        ({"upload.amd64": (0, 1), "lost": (0, 3)}, ActiveStatus("3 worker(s), 0 queued")),
+        (
+            {"upload.amd64": (2, 1), "lost": (0, 3), "dead": (4, 0)},
+            ActiveStatus("3 worker(s), 2 queued, 4 given up: run list-failed"),
+        ),
+        ({"upload.amd64": (2, 0), "lost": (0, 0)}, WaitingStatus("2 queued, and no worker takes jobs")),
+        ({"pause.build": (1, 0)}, MaintenanceStatus("paused: build; end it with the resume action")),
+    ],
+)
+def test_the_application_says_how_the_queue_stands(context, imagewright, rows, wanted):
+    imagewright.images = [row("image-5", "good")]
+    queues = [{"queue": f"imagewright.{name}", "ready": of[0], "consumers": of[1]} for name, of in rows.items()]
+    imagewright.answers["queues"] = queues
+    state = context.run(context.on.update_status(), deployed(image()))
+    assert state.app_status == wanted
+    assert state.unit_status == ActiveStatus("")
+
+
+def test_a_queue_that_does_not_answer_is_said(context, imagewright):
+    imagewright.images = [row("image-5", "good")]
+    state = context.run(context.on.update_status(), deployed(image()))
+    imagewright.error = "connection refused"
+    state = context.run(context.on.update_status(), state)
+    assert state.app_status == WaitingStatus("the queue does not answer: connection refused")
+
+
+def outside(**content):
+    return testing.Secret(content, id="secret:0000000000000000amqp", owner=None)
+
+
+def test_a_broker_outside_of_juju_serves_several_units(context, machine):
+    secret = outside(uri="amqps://u:p@one/v,amqps://u:p@two/v?heartbeat=5", ca="PEM")
+    config = {"amqp-uri-secret": secret.id}
+    found = status(context, deployed(image(), config=config, secrets=[secret], planned_units=3))
+    assert found == ActiveStatus("waiting for the first image")
+    trust = "cacertfile=/etc/imagewright/broker-ca.pem"
+    assert machine.files["queue"] == f"amqps://u:p@one/v?{trust},amqps://u:p@two/v?heartbeat=5&{trust}\n"
+    assert machine.files["broker-ca.pem"] == "PEM"
+
+
+def test_two_brokers_are_one_too_many(context):
+    secret = outside(uri="amqps://u:p@one/v")
+    config = {"amqp-uri-secret": secret.id}
+    found = status(context, deployed(image(), amqp(), config=config, secrets=[secret]))
+    assert found == BlockedStatus("relation amqp and option amqp-uri-secret: remove one of them")
+
+
+def test_a_broker_without_an_address_is_told(context):
+    secret = outside(uri="one")
+    found = status(context, deployed(image(), config={"amqp-uri-secret": secret.id}, secrets=[secret]))
+    wanted = "secret for amqp-uri-secret has no key 'uri' that begins with amqps:// or amqp://"
+    assert found == BlockedStatus(wanted)
 
 
 def test_the_first_image_is_waited_for_then_all_is_well(context, imagewright):
@@ -94,4 +147,4 @@ def test_the_first_image_is_waited_for_then_all_is_well(context, imagewright):
     imagewright.images = [row("image-5", "good")]
     state = context.run(context.on.update_status(), state)
     assert state.unit_status == ActiveStatus("")
-    assert state.app_status == ActiveStatus("")
+    assert state.app_status == ActiveStatus("0 worker(s), 0 queued")

@@ -14,6 +14,9 @@ import files
 import program
 import workload
 
+EXPOSED = [f"imagewright-{name}.service" for name in ("worker", "drain", "schedule", "look")]
+"""Services of the worker's user; the one that calls juju-exec has to be root."""
+
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ...]]:
@@ -99,12 +102,15 @@ def test_remove_leaves_nothing(asked, tmp_path):
     assert not (tmp_path / "SYSTEMD" / workload.WORKER).exists()
 
 
-def test_a_user_is_made_when_there_is_none(monkeypatch):
+def test_a_user_is_made_when_there_is_none(monkeypatch, tmp_path):
     ran: list[list[str]] = []
+    monkeypatch.setattr(workload, "STATE", tmp_path / "state")
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
     monkeypatch.setattr(workload, "USER", "nobody-of-this-name")
     monkeypatch.setattr(subprocess, "run", lambda words, **_: ran.append(words))
     workload._user()
     assert ran[0][0] == "/usr/sbin/useradd"
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o750
     monkeypatch.setattr(workload, "USER", "root")
     workload._user()
     assert len(ran) == 1
@@ -114,8 +120,16 @@ def test_the_program_runs_as_the_workers_user(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     nobody = pwd.getpwnam("nobody")
     monkeypatch.setattr(program.pwd, "getpwnam", lambda _: nobody)
+    asked: list[dict] = []
+
+    def run(_words, **how):
+        asked.append(how)
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    program.call("queues")
     wanted = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    assert program._as_worker() == wanted
+    assert {key: asked[0].get(key) for key in wanted} == wanted
 
 
 def test_the_program_answers_in_json_or_says_why(tmp_path, monkeypatch):
@@ -156,3 +170,14 @@ def test_the_units_are_what_systemd_understands(context, machine, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     ours = [line for line in done.stderr.splitlines() if "imagewright" in line]
     assert (done.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize("name", [name for name in files.UNITS if name in EXPOSED])
+def test_what_runs_as_the_worker_is_exposed_little(context, machine, tmp_path, name):
+    from conftest import deployed, image
+
+    context.run(context.on.config_changed(), deployed(image()))
+    (tmp_path / name).write_text(machine.units[name])
+    words = ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", str(tmp_path / name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-300:]
