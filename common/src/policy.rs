@@ -13,6 +13,10 @@ use url::Url;
 use crate::job::{SecretName, Sha256Hex, Visibility};
 use crate::yaml;
 
+mod steps;
+
+pub use steps::StepLimits;
+
 /// The commented default, which is also the reference.
 pub const DEFAULT: &str = include_str!("policy.yaml");
 
@@ -39,6 +43,8 @@ pub struct Policy {
     pub ssh_from: Vec<String>,
     /// The port of SSH on builders.
     pub ssh_port: u16,
+    /// How long the steps of a build may last.
+    pub step_limits: StepLimits,
     /// Which scripts may have which secrets.
     pub secrets: BTreeMap<SecretName, Grant>,
 }
@@ -101,6 +107,7 @@ struct Text {
     proxies: Vec<String>,
     ssh_from: Vec<String>,
     ssh_port: u16,
+    step_limits: StepLimits,
     secrets: BTreeMap<SecretName, Grant>,
 }
 
@@ -118,6 +125,7 @@ impl Default for Text {
             proxies: Vec::new(),
             ssh_from: Vec::new(),
             ssh_port: 22,
+            step_limits: StepLimits::default(),
             secrets: BTreeMap::new(),
         }
     }
@@ -147,7 +155,11 @@ impl Policy {
         if let Some(block) = text.ssh_from.iter().find(|block| !is_cidr(block)) {
             return Err(wrong(format!("ssh_from: {block:?} is no CIDR block; write for example 10.0.8.0/24")));
         }
+        if let Some(step) = text.step_limits.too_short() {
+            return Err(wrong(format!("step_limits.{step}: must be longer than nothing; write for example 20m")));
+        }
         Ok(Policy {
+            step_limits: text.step_limits,
             servers: globs("servers", &text.servers)?,
             proxies: globs("proxies", &text.proxies)?,
             ssh_from: text.ssh_from,
@@ -202,6 +214,18 @@ mod tests {
         let (shipped, default) = (Policy::load(None).unwrap(), Policy::parse("empty", "{}").unwrap());
         assert_eq!(format!("{shipped:?}"), format!("{default:?}"));
         assert!(!shipped.adopt.fits("anything") && shipped.names.fits("a/b c"));
+    }
+
+    #[test]
+    fn a_wrong_limit_is_named_with_its_step() {
+        let policy = Policy::parse("p.yaml", "step_limits: {script: 90m}").unwrap();
+        assert_eq!(policy.step_limits, StepLimits { script: SignedDuration::from_mins(90), ..StepLimits::default() });
+        for (text, word) in
+            [("{script: 0s}", "step_limits.script"), ("{wait-ssh: soon}", "step_limits"), ("{boot: 1m}", "boot")]
+        {
+            let error = Policy::parse("p.yaml", &format!("step_limits: {text}")).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 
     #[test]

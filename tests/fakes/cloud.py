@@ -95,6 +95,14 @@ class FakeCloud:
 
         return self._do(add())
 
+    def add_group(self, name: str) -> None:
+        """A security group that some other program has made."""
+
+        async def add() -> None:
+            self.state.add_group(name)
+
+        self._do(add())
+
     def entry(self) -> dict[str, Any]:
         """This cloud in a clouds.yaml."""
         auth = {

@@ -3,6 +3,7 @@ as in a shell that does not know them."""
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import time
@@ -32,6 +33,8 @@ class Unit:
         return shown
 
 
+# What the list of packages of every server has as its SHA-256.
+PACKAGES = hashlib.sha256(b"bash amd64 5.2.15-2\n").hexdigest()
 _NO_UNIT = {"LoadState": "not-found", "ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
 
 
@@ -56,6 +59,7 @@ class Shell:
             (r"systemd-run\b", self._begin),
             (r"systemctl show\b", self._look),
             (r"cloud-init status\b", self._cloud_init),
+            (r"\bdpkg-query\b", lambda _: Said(0, f"{PACKAGES}\n")),
             (r"\b(poweroff|shutdown)\b", self._power_off),
             (r"^\s*cat \S+", self._cat),
             (r"^\s*(true|:)?\s*$", lambda _: Said()),

@@ -56,12 +56,14 @@ class Fate:
 
     boot: Literal["active", "error", "stuck"] = "active"
     fault: str = "No valid host was found. "
-    # "gone": the image vanishes; "killed": it gets that status; "saving": it stays so for ever.
-    snapshot: Literal["active", "gone", "killed", "saving"] = "active"
+    # "gone": the image vanishes; "killed": it gets that status; "saving": it stays so for ever; "busy": it is active,
+    # and the server is still being read.
+    snapshot: Literal["active", "gone", "killed", "saving", "busy"] = "active"
     # "refused": 409; "ignored": 204, and nothing happens.
     delete: Literal["done", "refused", "ignored"] = "done"
-    # "refused": nobody listens; "silent": connections are taken and never answered; "denied": no key is good.
-    login: Literal["open", "refused", "silent", "denied"] = "open"
+    # "refused": nobody listens; "silent": connections are taken and never answered; "denied": no key is good;
+    # "impostor": who answers has another host key.
+    login: Literal["open", "refused", "silent", "denied", "impostor"] = "open"
     cloud_init: Literal["done", "running", "error"] = "done"
     cloud_init_error: str = "('scripts_user', RuntimeError('Runparts: 1 failures in 1 attempted commands'))"
     cloud_init_output: bytes = b"Cloud-init finished at once.\n"

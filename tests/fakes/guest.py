@@ -34,7 +34,7 @@ class Guest:
     def __init__(self, fate: Fate, address: str, port: int, user_data: str | None, key_pair: str | None) -> None:
         self.fate, self.address, self.port = fate, address, port
         self.login = userdata.login(user_data, key_pair)
-        if self.login.host_key:
+        if self.login.host_key and fate.login != "impostor":
             self._host_key = asyncssh.import_private_key(self.login.host_key)
         else:
             self._host_key = asyncssh.generate_private_key("ssh-ed25519")

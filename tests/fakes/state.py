@@ -50,6 +50,8 @@ class Server:
     vm_state: str = "building"
     task: str | None = "scheduling"
     fault: str | None = None
+    # What it was each time that an image of it was asked for.
+    imaged: list[str] = field(default_factory=list)
 
     def become(self, status: str, vm_state: str, task: str | None = None) -> None:
         """A new state."""
@@ -179,6 +181,7 @@ class State:
 
     def begin_snapshot(self, server: Server, name: str, metadata: dict[str, Any]) -> dict[str, Any]:
         """`createImage`: the image that will be, with what Nova puts on it."""
+        server.imaged.append(server.status)
         base_id = server.asked["imageRef"]
         base = self.images.get(base_id, {})
         inherited = {key: value for key, value in base.items() if key not in CORE | _OF_BASE_ALONE}
@@ -212,6 +215,8 @@ class State:
                 return
             if server.guest.fate.snapshot == "saving" and image["status"] == "saving":
                 return
+            while server.guest.fate.snapshot == "busy" and image["status"] == "active":
+                await self._later()
             step()
 
     def _end_snapshot(self, server: Server, image: dict[str, Any]) -> None:

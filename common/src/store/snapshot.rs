@@ -13,6 +13,9 @@ use crate::openstack::{CloudErrorKind, Glance, Image, ImageQuery, ImageStatus, N
 /// The server that an image was made of; written by Nova.
 const INSTANCE: &str = "instance_uuid";
 
+/// How often an image is asked for. Nova drops one whose making fails on the host, and says no more of it.
+const TRIES: u32 = 3;
+
 /// Where the image of a server stands.
 #[derive(Debug)]
 pub enum Snapshot {
@@ -24,7 +27,8 @@ pub enum Snapshot {
     Broken(String),
 }
 
-/// The image of `server` that this job asked for, asking for it if there is none.
+/// The image of `server` that this job asked for, asking for it if there is none. `asked` counts how often it was: an image
+/// that vanishes again and again is not asked for without end.
 ///
 /// # Errors
 /// [`StoreError::Cloud`].
@@ -34,10 +38,14 @@ pub async fn make(
     server: &str,
     name: &str,
     properties: &BTreeMap<String, String>,
+    asked: &mut u32,
 ) -> Result<Snapshot, StoreError> {
     let job = properties.get(stamp::JOB).cloned().unwrap_or_default();
     if let Some(image) = find(glance, server, &job).await? {
         return at(nova, server, image).await;
+    }
+    if *asked >= TRIES {
+        return Ok(Snapshot::Broken(format!("the cloud dropped the image that it was to make {TRIES} times")));
     }
     let mut metadata = properties.clone();
     // A base image of ours has properties that Nova copies; these would speak for this image as well.
@@ -45,7 +53,10 @@ pub async fn make(
         metadata.insert(copied.to_owned(), "none".to_owned());
     }
     match nova.create_image(server, name, &metadata).await {
-        Ok(id) => Ok(Snapshot::Underway(format!("image {id} was asked for"))),
+        Ok(id) => {
+            *asked += 1;
+            Ok(Snapshot::Underway(format!("image {id} was asked for")))
+        }
         // Another worker was faster, or Nova has not ended the one before.
         Err(error) if error.kind == CloudErrorKind::Conflict => Ok(Snapshot::Underway(error.message)),
         Err(error) => Err(error.into()),

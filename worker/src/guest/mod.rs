@@ -95,7 +95,14 @@ async fn talk(session: &Session, script: &SecretString) -> anyhow::Result<Said> 
         stdin.write_all(script.expose_secret().as_bytes()).await?;
         stdin.shutdown().await?;
     }
-    let output = child.wait_with_output().await?;
+    let output = match child.wait_with_output().await {
+        // openssh makes an error of exit status 127, and keeps the output to itself.
+        Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            let stderr = "a command was not found (exit status 127)".to_owned();
+            return Ok(Said { code: Some(127), stdout: String::new(), stderr });
+        }
+        output => output?,
+    };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }

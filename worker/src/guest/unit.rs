@@ -18,7 +18,7 @@ const TAIL: usize = 8 * 1024;
 #[derive(Clone, Copy)]
 pub(crate) struct Unit {
     pub(crate) name: &'static str,
-    pub(crate) limit: u32,
+    pub(crate) limit: i64,
 }
 
 /// Where it stands.

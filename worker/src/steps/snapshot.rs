@@ -33,6 +33,9 @@ struct State {
     since: Option<Timestamp>,
     /// It is at rest, or need not be.
     at_rest: bool,
+    /// How often the image was asked for.
+    #[serde(default)]
+    asked: u32,
     /// The image is whole and ours.
     image: Option<String>,
     /// Why there will be no image.
@@ -131,7 +134,8 @@ impl<'a> Work<'a> {
 
     async fn make(mut self, server: &str) -> Result<Ended, Failure> {
         let properties = self.properties();
-        match snapshot::make(&self.nova, &self.glance, server, self.spec.name.as_str(), &properties).await? {
+        let (name, asked) = (self.spec.name.as_str(), &mut self.state.asked);
+        match snapshot::make(&self.nova, &self.glance, server, name, &properties, asked).await? {
             Snapshot::Underway(why) if self.is_late(snapshot::DEADLINE) => {
                 self.give_up(format!("no image within an hour: {why}"))
             }

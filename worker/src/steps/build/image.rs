@@ -19,7 +19,8 @@ impl Build<'_> {
         let server = self.state.server.clone().unwrap_or_default();
         let properties = self.properties();
         let name = self.spec.name.as_str();
-        match snapshot::make(&self.nova, &self.glance, &server, name, &properties).await? {
+        let asked = &mut self.state.asked;
+        match snapshot::make(&self.nova, &self.glance, &server, name, &properties, asked).await? {
             Snapshot::Underway(why) => self.wait(format!("the image is made: {why}")),
             Snapshot::Broken(why) => self.fail(why, None),
             Snapshot::Whole(image) => {
@@ -84,8 +85,8 @@ impl Build<'_> {
             self.drop_image().await?;
         }
         let left = self.tear_down().await?;
-        if !left.is_empty() && !self.state.is_late() {
-            return self.next(super::LOOK, format!("until it is gone: {}", left.join(", ")));
+        if !left.is_empty() && !self.is_late() {
+            return self.look_again(format!("until it is gone: {}", left.join(", ")));
         }
         let leftovers = if left.is_empty() { String::new() } else { format!("; left behind: {}", left.join(", ")) };
         if let Some(fault) = &self.state.failure {

@@ -15,8 +15,6 @@ use crate::guest::{Guest, Said, Unreachable, quoted};
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
 
-const SCRIPT: Unit = Unit { name: "imagewright-script", limit: 3600 };
-const CHECK: Unit = Unit { name: "imagewright-check", limit: 1800 };
 const CLEAN: Unit = Unit { name: "imagewright-clean", limit: 900 };
 
 /// The most output of one script that the log keeps, in bytes.
@@ -38,7 +36,7 @@ impl Build<'_> {
     /// Nobody answers, or not as they should.
     async fn not_in(&mut self, why: String) -> Result<Ended, Failure> {
         tracing::debug!(job.id = %self.message.id, why, "no login");
-        if self.state.is_late() {
+        if self.is_late() {
             let server = self.server().await?;
             let tail = self.console_tail(&server.id).await;
             return self.fail(format!("{}: no login at the server: {why}{tail}", self.state.phase.word()), None);
@@ -76,10 +74,21 @@ impl Build<'_> {
         self.enter(Phase::Clean)
     }
 
+    /// What runs in this phase, under systemd.
+    fn unit(&self) -> Unit {
+        let policy = self.tools.policy();
+        let (name, limit) = if self.state.phase == Phase::Check {
+            ("imagewright-check", policy.step_limits.check)
+        } else {
+            ("imagewright-script", policy.step_limits.script)
+        };
+        Unit { name, limit: limit.as_secs() }
+    }
+
     /// Run the script, or the check, to its end.
     pub(super) async fn provision(&mut self) -> Result<Ended, Failure> {
         let is_check = self.state.phase == Phase::Check;
-        let unit = if is_check { CHECK } else { SCRIPT };
+        let unit = self.unit();
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
         let cut = self.state.offset >= OUTPUT_MAX;
@@ -172,7 +181,7 @@ impl Build<'_> {
         if self.state.packages.is_none() && !self.state.cleaning {
             return match self.list_packages().await? {
                 Ok(()) => self.next(Duration::ZERO, waits),
-                Err(Unreachable(_)) => self.wait(waits),
+                Err(Unreachable(why)) => self.not_in(why).await,
             };
         }
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);

@@ -17,7 +17,7 @@ use imagewright_common::openstack::{Glance, Neutron, Nova};
 use imagewright_common::store::Observer;
 use imagewright_common::store::stamp::Stamp;
 use imagewright_common::store::withdraw::Withdrawn;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use self::state::{Names, Phase, State};
 use super::Tools;
@@ -25,8 +25,9 @@ use super::progress::{self, Next};
 use crate::builders::Keys;
 use crate::verdict::{Ended, Failure, Sort};
 
-/// Between looks at a server; the ladder has a rung of this length.
+/// Between looks at the cloud: soon while a step is young, for what takes a moment. The ladder has rungs of these lengths.
 const LOOK: Duration = Duration::from_secs(5);
+const LOOK_SOON: Duration = Duration::from_secs(1);
 
 /// How names begin when nobody says otherwise.
 const PREFIX: &str = "imagewright";
@@ -126,11 +127,25 @@ impl<'a> Build<'a> {
 
     /// Look again soon, unless it has taken too long.
     fn wait(&mut self, why: String) -> Result<Ended, Failure> {
-        if self.state.is_late() {
-            let (limit, word) = (self.state.phase.limit().as_mins(), self.state.phase.word());
-            return self.fail(format!("{word}: {why}, for more than {limit} minutes"), None);
+        if self.is_late() {
+            let (limit, word) = (self.limit(), self.state.phase.word());
+            return self.fail(format!("{word}: {why}, for more than {limit:#}"), None);
         }
-        self.next(LOOK, why)
+        self.look_again(why)
+    }
+
+    fn look_again(&self, why: String) -> Result<Ended, Failure> {
+        let is_young = self.state.age() < SignedDuration::try_from(LOOK).unwrap_or_default();
+        self.next(if is_young { LOOK_SOON } else { LOOK }, why)
+    }
+
+    /// The longest that this phase may last.
+    fn limit(&self) -> SignedDuration {
+        self.state.phase.limit(&self.tools.policy().step_limits)
+    }
+
+    fn is_late(&self) -> bool {
+        self.state.age() > self.limit()
     }
 
     fn fail(&mut self, error: String, field: Option<String>) -> Result<Ended, Failure> {

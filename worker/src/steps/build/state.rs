@@ -1,11 +1,15 @@
 //! How far a build has come. Everything else is asked of the cloud.
 
 use imagewright_common::job::Message;
+use imagewright_common::policy::StepLimits;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::content::Runner;
+
+/// What a step that systemd limits on the server may last longer, until its end was seen.
+const SPARE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What travels with the message of a build.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub(super) struct State {
     pub(super) packages: Option<String>,
     /// Cleaning has begun, which ends with the server off.
     pub(super) cleaning: bool,
+    /// How often the image was asked for.
+    #[serde(default)]
+    pub(super) asked: u32,
     /// The image.
     pub(super) image: Option<String>,
     /// The jobs that were enqueued.
@@ -116,18 +123,20 @@ impl Phase {
     }
 
     /// The longest that it may last.
-    pub(super) fn limit(self) -> SignedDuration {
-        SignedDuration::from_mins(match self {
-            Phase::Plan | Phase::Access | Phase::Boot | Phase::CheckBoot | Phase::Publish => 120,
-            Phase::Active | Phase::CheckActive => 20,
-            Phase::Login | Phase::CheckLogin => 20,
-            Phase::CloudInit => 30,
-            Phase::Script => 65,
-            Phase::Check => 35,
-            Phase::Clean => 20,
-            Phase::Snapshot => 60,
-            Phase::Teardown => 30,
-        })
+    pub(super) fn limit(self, limits: &StepLimits) -> SignedDuration {
+        match self {
+            // These wait for nothing but what the cloud refuses for a while, which the deadline of the job ends.
+            Phase::Plan | Phase::Access | Phase::Boot | Phase::CheckBoot | Phase::Publish => SignedDuration::MAX,
+            Phase::Active | Phase::CheckActive => limits.wait_active,
+            Phase::Login | Phase::CheckLogin => limits.wait_ssh,
+            Phase::CloudInit => limits.wait_cloud_init,
+            // systemd ends it first.
+            Phase::Script => limits.script.saturating_add(SPARE),
+            Phase::Check => limits.check.saturating_add(SPARE),
+            Phase::Clean => limits.clean,
+            Phase::Snapshot => limits.snapshot,
+            Phase::Teardown => limits.teardown,
+        }
     }
 }
 
@@ -145,9 +154,9 @@ impl State {
         self.enter(Phase::Teardown);
     }
 
-    /// Whether the phase lasts longer than it may.
-    pub(super) fn is_late(&self) -> bool {
-        self.since.is_some_and(|since| Timestamp::now().duration_since(since) > self.phase.limit())
+    /// How long the phase has lasted.
+    pub(super) fn age(&self) -> SignedDuration {
+        self.since.map(|since| Timestamp::now().duration_since(since)).unwrap_or_default()
     }
 }
 
