@@ -14,7 +14,7 @@ END_SECONDS = 150.0  # a take-over waits for 45 s, a prune that met a busy image
 
 @dataclass(frozen=True)
 class Case:
-    """One job in an installation of its own. `name` begins with what the policy adopts."""
+    """One job in an installation without other jobs. `name` begins with what the policy adopts."""
 
     site: Site
     name: str
@@ -41,7 +41,7 @@ def upload_file(case: Case) -> tuple[str, Check]:
 
 def upload_url(case: Case) -> tuple[str, Check]:
     disk = case.site.qcow2()
-    url = case.site.files.add(f"{case.site.namespace}.qcow2", disk)
+    url = case.site.files.add(f"{case.name}.qcow2", disk)
     job = case.upload("--url", url, "--sha256", images.sha256(disk))
     return job, lambda: _one_image(case, job, images.sha512(disk))
 
@@ -76,8 +76,8 @@ class BaseImage:
 
     def __call__(self, case: Case) -> tuple[str, Check]:
         case.site.cloud().add(case.name, architecture="x86_64")
-        mirror = Mirror(case.site.files, case.site.namespace)
-        disk = images.small_qcow2(self.folder / f"{case.site.namespace}.qcow2", size=128 * 1024)
+        mirror = Mirror(case.site.files, case.name)
+        disk = images.small_qcow2(self.folder / f"{case.name}.qcow2", size=128 * 1024)
         mirror.publish(self.key, "noble", "amd64", disk)
         words = ["--arch", "amd64", "--base", "noble", "--cloud", "cloud1", "--mirror", mirror.url, "--name", case.name]
         job = case.site.client.run("base-image", *words, "--keep", "1").out.strip()

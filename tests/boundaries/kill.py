@@ -3,18 +3,21 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from boundaries.cases import Ask, Case
+from boundaries.servers import AskFake, Ground
 from harness.boundary import FrameBoundary, RequestBoundary
-from harness.cli import ENDED, Worker
+from harness.cli import ENDED, Client, Worker
 from harness.process import LOOPBACK, wait_for
+from harness.rabbitmq import Broker
 from harness.site import Site
 
 AT_ONCE = 6  # most of the time is waiting
-REACH_SECONDS = 60.0
-_numbers = itertools.count(1)
+REACH_SECONDS = 200.0
+Boundary = RequestBoundary | FrameBoundary
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,23 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One job where nobody else works."""
+
+    client: Client
+    start: Callable[[Boundary | None], Worker]  # a worker, behind a boundary or not
+    job: str
+    check: Callable[[], None]  # waits for the end, and insists on it
+    release: Callable[[], None] = lambda: None  # all is as before, but for images of other names
+
+
+@dataclass(frozen=True)
 class Rig:
     """Where jobs of one kind run."""
 
-    site: Site
-    ask: Ask
-    words: Sequence[str | Path] = ()
-    count: Callable[[], int] = field(default=lambda: next(_numbers))
+    label: str
+    boundary: Callable[[Moment], Boundary]
+    begin: Callable[[Boundary], Trial]
 
     def counted(self, where: str) -> int:
         """How many moments a run has in which nobody is killed."""
@@ -44,42 +57,89 @@ class Rig:
         assert not reached
         return len(boundary.frames if isinstance(boundary, FrameBoundary) else boundary.requests)
 
-    def run(self, moment: Moment) -> tuple[RequestBoundary | FrameBoundary, bool]:
+    def run(self, moment: Moment) -> tuple[Boundary, bool]:
         """Insists on the end; whether the moment came."""
-        with _boundary(self.site, moment) as boundary:
-            lone = self.site.fork({"cloud1": boundary} if isinstance(boundary, RequestBoundary) else None)
-            case = Case(lone, f"adopt-{lone.namespace}")
-            job, check = self.ask(case)
-            worker = self._worker(lone, boundary)
+        with self.boundary(moment) as boundary:
+            trial = self.begin(boundary)
+            workers = [trial.start(boundary)]
             try:
-                reached = boundary.wait_reached(lambda: _is_over(lone, job), REACH_SECONDS)
+                reached = boundary.wait_reached(lambda: _is_over(trial), REACH_SECONDS)
                 if reached:
-                    worker.kill9()
-                    worker = self._worker(lone, None)
-                check()
-                _alike(lone, job)
-                wait_for("nothing is on the lanes", lambda: not _lies(lone), 30)
+                    workers[0].kill9()
+                    workers.append(trial.start(None))
+                trial.check()
+                _alike(trial)
+                wait_for("nothing is on the lanes", lambda: not _lies(trial), 30)
             except BaseException as error:
-                error.add_note(f"{moment}\n{lone.logs()}")
+                error.add_note("\n".join([str(moment), *(worker.tail(60) for worker in workers)]))
                 raise
             finally:
-                worker.kill9()
+                for worker in workers:
+                    worker.kill9()
+            trial.release()
             return boundary, reached
 
-    def _worker(self, lone: Site, boundary: RequestBoundary | FrameBoundary | None) -> Worker:
-        direct = lone.client.queue
-        if isinstance(boundary, FrameBoundary):
-            lone.client.queue = f"amqp://guest:guest@{LOOPBACK}:{boundary.port}"
+
+def site_rig(site: Site, ask: Ask, words: Sequence[str | Path] = ()) -> Rig:
+    """Jobs on real clouds."""
+
+    def boundary(moment: Moment) -> Boundary:
+        return _boundary(moment, site.stack.cloud("cloud1").port, site.broker)
+
+    # A namespace is some eighty queues: as many as are in use at once.
+    spare: list[Site] = []
+    numbers = itertools.count(1)
+
+    def begin(boundary: Boundary) -> Trial:
         try:
-            return lone.worker(*self.words)
-        finally:
-            lone.client.queue = direct
+            lone = spare.pop()
+        except IndexError:
+            lone = site.fork()
+        endpoint = {"image_endpoint_override": boundary.url} if isinstance(boundary, RequestBoundary) else {}
+        number = next(numbers)
+        lone.client.clouds_yaml = site.stack.write_clouds(lone.folder / f"clouds-{number}.yaml", {"cloud1": endpoint})
+        job, check = ask(Case(lone, f"adopt-{lone.namespace}-{number}"))
+        start = partial(_behind, lone.client, lambda: lone.worker(*words))
+        return Trial(lone.client, start, job, check, lambda: spare.append(lone))
+
+    return Rig(site.backend, boundary, begin)
+
+
+def fake_rig(ground: Ground, ask: AskFake) -> Rig:
+    """Jobs with servers, on a cloud of recorded answers."""
+
+    def boundary(moment: Moment) -> Boundary:
+        return _boundary(moment, ground.cloud.port, ground.broker)
+
+    spare: list[str] = []
+
+    def begin(boundary: Boundary) -> Trial:
+        url = boundary.url if isinstance(boundary, RequestBoundary) else ground.cloud.url
+        try:
+            client = ground.client(url, spare.pop())
+        except IndexError:
+            client = ground.client(url, None)
+        job, check = ask(ground, client)
+        start = partial(_behind, client, lambda: client.worker(*ground.words))
+        return Trial(client, start, job, check, lambda: spare.append(client.namespace))
+
+    return Rig("rabbitmq" if ground.broker else "sqlite", boundary, begin)
+
+
+def _behind(client: Client, start: Callable[[], Worker], boundary: Boundary | None) -> Worker:
+    direct = client.queue
+    if isinstance(boundary, FrameBoundary):
+        client.queue = f"amqp://guest:guest@{LOOPBACK}:{boundary.port}"
+    try:
+        return start()
+    finally:
+        client.queue = direct
 
 
 def everywhere(rig: Rig, where: str, numbers: Callable[[int], Iterator[int]] | None = None) -> int:
     """Kills at every moment there is, or at those that `numbers` picks; how many there were in a run without a kill."""
     count = rig.counted(where)
-    print(f"{rig.site.backend}: {count} moments between worker and {where}")
+    print(f"{rig.label}: {count} moments between worker and {where}")
     picked = list(numbers(count)) if numbers else list(range(1, count + 1))
     moments = [Moment(where, number, done) for number in picked for done in (False, True)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -89,26 +149,26 @@ def everywhere(rig: Rig, where: str, numbers: Callable[[int], Iterator[int]] | N
     return count
 
 
-def _boundary(site: Site, moment: Moment) -> RequestBoundary | FrameBoundary:
+def _boundary(moment: Moment, cloud_port: int, broker: Broker | None) -> Boundary:
     if moment.where == "cloud":
-        return RequestBoundary(site.stack.cloud("cloud1").port, moment.number, moment.done)
-    assert site.broker is not None
-    return FrameBoundary(site.broker.nodes[0].port, moment.number, moment.done)
+        return RequestBoundary(cloud_port, moment.number, moment.done)
+    assert broker is not None
+    return FrameBoundary(broker.nodes[0].port, moment.number, moment.done)
 
 
-def _is_over(site: Site, job: str) -> bool:
+def _is_over(trial: Trial) -> bool:
     """The job and its children have ended, and nothing of them is on the queue."""
-    entry = site.client.status(job)
-    ended = entry["state"] in ENDED
-    return ended and all(site.client.status(child)["state"] in ENDED for child in entry["children"]) and not _lies(site)
+    entry = trial.client.status(trial.job)
+    all_of_it = [entry, *(trial.client.status(child) for child in entry["children"])]
+    return all(one["state"] in ENDED for one in all_of_it) and not _lies(trial)
 
 
-def _lies(site: Site) -> list[dict[str, object]]:
-    return [one for one in site.client.json("queues") if one["ready"] and not str(one["queue"]).endswith("log")]
+def _lies(trial: Trial) -> list[dict[str, object]]:
+    return [one for one in trial.client.json("queues") if one["ready"] and not str(one["queue"]).endswith("log")]
 
 
-def _alike(site: Site, job: str) -> None:
+def _alike(trial: Trial) -> None:
     """However often the end was said, it was said alike, and nothing was given up."""
-    told = [entry["event"] for entry in site.client.json("log", job) if entry["event"] in ENDED]
+    told = [entry["event"] for entry in trial.client.json("log", trial.job) if entry["event"] in ENDED]
     assert set(told) == {"succeeded"}, told
-    assert site.client.dead() == {}
+    assert trial.client.dead() == {}

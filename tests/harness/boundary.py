@@ -41,6 +41,11 @@ class RequestBoundary(Proxy):
                 raise AssertionError(f"neither request {self._number} nor the end of the job in {seconds:g} s")
         return True
 
+    def _read_head(self, client: socket.socket) -> bytes:
+        """Each request on a connection of its own: only the first of each is looked at."""
+        line, end, rest = super()._read_head(client).partition(b"\r\n")
+        return line + end + b"Connection: close\r\n" + rest if line.endswith(b"HTTP/1.1") else line + end + rest
+
     def fault_of(self, method: str, path: str) -> Fault | None:
         if len(self.requests) != self._number:
             return super().fault_of(method, path)
