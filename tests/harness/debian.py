@@ -1,10 +1,11 @@
-"""`python -m harness.debian` installs RabbitMQ, GnuPG, ssh and systemd-analyze where they are missing."""
+"""`python -m harness.debian` installs RabbitMQ, GnuPG, ssh, systemd-analyze and libfaketime where they are missing."""
 
 import os
 import shutil
 import subprocess
 import sys
 
+from harness import clock
 from harness.rabbitmq import BIN, MISSING
 
 # A package's scripts ask policy-rc.d whether they may start a service; 101 says no.
@@ -17,13 +18,13 @@ if [ ! -e $policy ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends rabbitmq-server gpg gpg-agent openssh-client systemd
+apt-get install -y -qq --no-install-recommends rabbitmq-server gpg gpg-agent openssh-client systemd libfaketime
 """
 
 
 def is_there() -> bool:
     programs = ("gpg", "gpg-agent", "ssh", "systemd-analyze")
-    return (BIN / "rabbitmq-server").exists() and all(shutil.which(one) for one in programs)
+    return (BIN / "rabbitmq-server").exists() and clock.is_there() and all(shutil.which(one) for one in programs)
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def main() -> int:
     if shutil.which("apt-get") is None:
         print(f"{MISSING}\nThere is no apt-get here: install RabbitMQ 3.10 or newer yourself.", file=sys.stderr)
         return 1
-    print("installing rabbitmq-server (its service is not started), gpg, ssh and systemd", file=sys.stderr, flush=True)
+    print("installing rabbitmq-server (not started), gpg, ssh, systemd and libfaketime", file=sys.stderr, flush=True)
     done = subprocess.run([*root, "sh", "-c", INSTALL], stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0 or not is_there():
         print(f"the installation failed ({done.returncode}). {MISSING}", file=sys.stderr)

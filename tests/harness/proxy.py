@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, Self
 
 from harness.process import LOOPBACK, free_port, wait_for
 
@@ -41,6 +41,7 @@ class Fault:
     met: int = 0
     kind: Kind = Kind.ANSWER
     gate: threading.Event = field(default_factory=threading.Event)
+    held: threading.Event = field(default_factory=threading.Event)  # the answer has begun to come, and is kept
 
     def wait_met(self, seconds: float = 60.0) -> None:
         wait_for(f"{self.method} {self.path.pattern} comes", lambda: self.met > 0, seconds, every=0.01)
@@ -90,7 +91,7 @@ class Proxy:
         self._listener.listen(128)
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -211,8 +212,8 @@ class Proxy:
             self._open.add(server)
         hear = self._listen() if self._listen else None
         answers = _swallow if kind is Kind.LOSE else self._pump_back
-        gate = fault.gate if fault is not None and kind is Kind.HOLD_ANSWER else None
-        back = threading.Thread(target=answers, args=(server, client, hear, gate), daemon=True)
+        holds = fault if kind is Kind.HOLD_ANSWER else None
+        back = threading.Thread(target=answers, args=(server, client, hear, holds), daemon=True)
         try:
             back.start()
             if hear:
@@ -240,10 +241,14 @@ class Proxy:
         method, path = words[0], words[1]
         with self._lock:
             self.requests.append(Request(method, path, time.monotonic()))
-            for fault in self._faults:
-                if fault.method == method and fault.path.search(path) and fault.met < fault.times:
-                    fault.met += 1
-                    return fault
+            return self.fault_of(method, path)
+
+    def fault_of(self, method: str, path: str) -> Fault | None:
+        """What happens to the last of `requests`."""
+        for fault in self._faults:
+            if fault.method == method and fault.path.search(path) and fault.met < fault.times:
+                fault.met += 1
+                return fault
         return None
 
     def _answer(self, client: socket.socket, fault: Fault) -> None:
@@ -284,12 +289,13 @@ class Proxy:
             server.shutdown(socket.SHUT_WR)
 
     def _pump_back(
-        self, server: socket.socket, client: socket.socket, hear: Listener | None, gate: threading.Event | None
+        self, server: socket.socket, client: socket.socket, hear: Listener | None, holds: Fault | None
     ) -> None:
         with contextlib.suppress(OSError):
             while data := self._receive(server):
-                if gate is not None:
-                    gate.wait()
+                if holds is not None:
+                    holds.held.set()
+                    holds.gate.wait()
                 if hear:
                     hear.downstream(data)
                 client.sendall(data)
@@ -318,7 +324,7 @@ class Proxy:
             one.close()
 
 
-def _swallow(server: socket.socket, client: socket.socket, _: Listener | None, __: threading.Event | None) -> None:
+def _swallow(server: socket.socket, client: socket.socket, _: Listener | None, __: Fault | None) -> None:
     """Waits for the whole answer, and resets the client instead of passing it on."""
     with contextlib.suppress(OSError):
         while server.recv(_CHUNK):
