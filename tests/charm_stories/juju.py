@@ -19,7 +19,7 @@ from charm_stories.machine import Machine
 from harness.process import HarnessError
 
 APP = "imagewright"
-SECONDS = 20
+SECONDS = 60
 """What a hook may take at most on a busy machine; nothing waits for a job in one."""
 
 

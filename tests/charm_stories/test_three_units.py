@@ -90,7 +90,7 @@ def active(cloud: Images, but: set[str]) -> str:
     return wait_for("the image is on the consumer's cloud", found, 60, every=0.3)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_three_units_and_a_consumer_from_the_first_image_to_the_loss_of_the_leader(
     story: Story, build_cloud: Images, edge: Images, disk: bytes
 ) -> None:
