@@ -23,8 +23,7 @@ STEPS = ("wait-active", "wait-ssh", "wait-cloud-init", "script", "check", "clean
 def builder(tmp_path_factory: pytest.TempPathFactory, files: FileServer) -> Iterator[Builder]:
     cloud = FakeCloud()
     cloud.start()
-    folder = tmp_path_factory.mktemp("builder")
-    made = Builder(folder, files, cloud, "--sweep", "1", limits=dict.fromkeys(STEPS, LIMIT))
+    made = Builder(tmp_path_factory.mktemp("builder"), files, cloud, limits=dict.fromkeys(STEPS, LIMIT))
     try:
         yield made
     finally:
@@ -106,22 +105,6 @@ def test_an_image_that_vanishes_each_time_is_asked_for_three_times(builder: Buil
 def test_output_of_what_failed_is_in_the_log(builder: Builder, doomed: dict[str, str]) -> None:
     builder.client.buried(doomed["exit3"], 200)
     assert "why it failed" in builder.told(doomed["exit3"])
-
-
-@pytest.mark.parametrize("way", ["refused", "ignored"])
-def test_a_server_that_is_never_deleted_is_named_and_swept_once_it_can_be(builder: Builder, way: str) -> None:
-    name = f"{way}-delete"
-    builder.cloud.faults.server(
-        f"^{name}-",
-        Fate(delete="refused" if way == "refused" else "ignored", units={"imagewright-script": Ran(exit=3)}),
-    )
-    job = builder.build(name)
-    reason = builder.client.buried(job, 200)["reason"]
-    (server,) = builder.cloud.servers(name)
-    assert "exit status 3" in reason
-    assert f"left behind: server {server.id}" in reason
-    server.guest.fate = Fate()
-    wait_for("it is swept", lambda: builder.left(name) == [], 60, every=0.2)
 
 
 @pytest.mark.parametrize(

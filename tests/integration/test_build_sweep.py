@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -36,14 +37,25 @@ def install(tmp_path: Path, files: FileServer) -> Iterator[Callable[[str], Build
         cloud.stop()
 
 
-def abandoned(builder: Builder, prefix: str) -> str:
-    """A build that has ended and could not delete its server; its job id."""
-    builder.cloud.faults.server(f"^{prefix}-", Fate(delete="refused", units={"imagewright-script": Ran(exit=3)}))
+def abandoned(builder: Builder, prefix: str, way: Literal["refused", "ignored"] = "refused") -> str:
+    """A build that has ended and could not delete its server, which can be now; its job id."""
+    builder.cloud.faults.server(f"^{prefix}-", Fate(delete=way, units={"imagewright-script": Ran(exit=3)}))
     job = builder.build("abandoned", prefix=prefix)
-    assert "left behind" in builder.client.buried(job, 120)["reason"]
+    reason = builder.client.buried(job, 120)["reason"]
     (server,) = [server for server in builder.cloud.servers(prefix) if job in server.name]
+    assert "exit status 3" in reason
+    assert f"left behind: server {server.id}" in reason
     server.guest.fate = Fate()
     return job
+
+
+@pytest.mark.parametrize("way", ["refused", "ignored"])
+def test_a_server_that_is_never_deleted_is_named_and_swept_once_it_can_be(
+    install: Callable[[str], Builder], way: Literal["refused", "ignored"]
+) -> None:
+    ours = install("ours")
+    abandoned(ours, "stuck", way)
+    wait_for("it is swept", lambda: ours.cloud.leftovers() == [], 60, every=0.2)
 
 
 def test_another_installation_in_the_same_project_loses_no_live_build(install: Callable[[str], Builder]) -> None:
