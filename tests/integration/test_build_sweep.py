@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -36,14 +37,28 @@ def install(tmp_path: Path, files: FileServer) -> Iterator[Callable[[str], Build
         cloud.stop()
 
 
-def abandoned(builder: Builder, prefix: str) -> str:
-    """A build that has ended and could not delete its server; its job id."""
-    builder.cloud.faults.server(f"^{prefix}-", Fate(delete="refused", units={"imagewright-script": Ran(exit=3)}))
-    job = builder.build("abandoned", prefix=prefix)
-    assert "left behind" in builder.client.buried(job, 120)["reason"]
-    (server,) = [server for server in builder.cloud.servers(prefix) if job in server.name]
-    server.guest.fate = Fate()
+def leave_group(builder: Builder, prefix: str) -> str:
+    """A security group is there that belongs to a build that has ended; its job id."""
+    job = builder.build("ended", "--flavor", "Elsewhere", script=False, flavor="", prefix=prefix)
+    builder.client.buried(job, 60)
+    builder.cloud.add_group(f"{prefix}-build-{job}-0")
     return job
+
+
+def test_servers_that_are_never_deleted_are_named_and_swept_once_they_can_be(install: Callable[[str], Builder]) -> None:
+    """Refused with 409, and accepted and not done."""
+    ours = install("ours")
+    ways: tuple[Literal["refused", "ignored"], ...] = ("refused", "ignored")
+    for way in ways:
+        ours.cloud.faults.server(f"^{way}-", Fate(delete=way, units={"imagewright-script": Ran(exit=3)}))
+    jobs = {way: ours.build(way) for way in ways}
+    for way, job in jobs.items():
+        reason = ours.client.buried(job, 200)["reason"]
+        (server,) = ours.cloud.servers(f"{way}-")
+        assert "exit status 3" in reason
+        assert f"left behind: server {server.id}" in reason
+        server.guest.fate = Fate()
+    wait_for("they are swept", lambda: ours.cloud.leftovers() == [], 60, every=0.2)
 
 
 def test_another_installation_in_the_same_project_loses_no_live_build(install: Callable[[str], Builder]) -> None:
@@ -57,7 +72,7 @@ def test_another_installation_in_the_same_project_loses_no_live_build(install: C
     assert len(alive) == 3, "a server, a key pair, a group"
     # Each of these is removed by a sweep of ours, which saw the live build as well, twice at least.
     for _ in range(2):
-        job = abandoned(ours, "shared")
+        job = leave_group(ours, "shared")
         wait_for("it is swept", lambda job=job: ours.left(job) == [], 60, every=0.2)
         assert theirs.left(live) == alive
     (server,) = cloud.servers("shared")
@@ -76,7 +91,7 @@ def test_a_live_build_and_what_no_job_is_known_of_survive_the_own_sweeps(install
     cloud.add_group(unknown)
     wait_for("its script runs", lambda: "the script runs" in ours.told(live), 120, every=0.3)
     alive = ours.left(live)
-    job = abandoned(ours, "other")
+    job = leave_group(ours, "other")
     wait_for("it is swept", lambda: ours.left(job) == [], 60, every=0.2)
     assert ours.left(live) == alive
     (server,) = cloud.servers("mine")
