@@ -2,7 +2,7 @@
 
 use imagewright_common::event::Event;
 use imagewright_common::job::id_time;
-use imagewright_common::queue::{Backend, Until};
+use imagewright_common::queue::{About, Backend, Until};
 use imagewright_common::status::Fold;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -15,6 +15,11 @@ const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// What became of the jobs that the log tells of since then.
 pub(crate) async fn since(backend: &Backend, since: Timestamp) -> Result<Fold, Failure> {
     Ok(Fold::of_log(&*backend.log, since).await?)
+}
+
+/// What became of some jobs, and which are their parents and children.
+pub(crate) async fn of_jobs(backend: &Backend, ids: &[String], since: Timestamp) -> Result<Fold, Failure> {
+    Ok(Fold::of_jobs(&*backend.log, ids, since).await?)
 }
 
 /// What became of every job that the log still knows.
@@ -41,7 +46,7 @@ pub(crate) async fn of_job(backend: &Backend, id: &str, first_seen: Option<Times
     let now = Timestamp::now();
     let begin = begin_of(id, now).or_else(|| first_seen.and_then(|at| at.checked_sub(SLACK).ok()));
     let begin = begin.unwrap_or_else(|| oldest(now));
-    let mut reader = backend.log.read(begin, Until::Now).await?;
+    let mut reader = backend.log.read_about(About::Jobs(vec![id.to_owned()]), begin, Until::Now).await?;
     let mut events = Vec::new();
     while let Some(event) = reader.next().await? {
         if event.id == id {

@@ -1,20 +1,27 @@
-"""A long log costs whoever asks for one job nothing: what was said before that job was enqueued is not read."""
+"""A long log costs whoever asks for one job little: what cannot be about it is not read, or not parsed."""
 
 import contextlib
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from bench.log_size import STORY, stories
+from harness.boundary import FrameBoundary
 from harness.https import FileServer
 from harness.openstack import OpenStack
+from harness.process import LOOPBACK
+from harness.rabbitmq import Broker
 from harness.site import Site
 
 pytestmark = pytest.mark.xdist_group("sqlite")
 
 EVENTS = 20_000
+PAGE = 2_000  # lines that are read at once
 HOUR_NS = 3600 * 10**9
 UNREADABLE = "{}"  # whoever reads such a line says so
 COMPLAINT = "an event of the log cannot be read"
@@ -27,8 +34,8 @@ def site(stack: OpenStack, files: FileServer, tmp_path: Path) -> Iterator[Site]:
     made.stop()
 
 
-def _fill(site: Site, since_ns: int, step_ns: int) -> None:
-    rows = ((site.namespace, since_ns + number * step_ns, UNREADABLE) for number in range(EVENTS))
+def _fill(site: Site, since_ns: int, step_ns: int, line: str = UNREADABLE) -> None:
+    rows = ((site.namespace, since_ns + number * step_ns, line) for number in range(EVENTS))
     with contextlib.closing(sqlite3.connect(site.folder / "queue.db", timeout=30)) as database, database:
         database.executemany("INSERT INTO log (namespace, at_ns, passing, event) VALUES (?, ?, 0, ?)", rows)
 
@@ -44,3 +51,40 @@ def test_of_a_log_of_20000_events_only_those_since_the_job_are_read(site: Site) 
     assert job in everything.out
     assert everything.err.count(COMPLAINT) == EVENTS
     assert site.client.run("log", job).err.count(COMPLAINT) == 0
+
+
+def test_what_was_said_later_of_other_jobs_is_not_parsed(site: Site) -> None:
+    (job,) = site.client.upload("first", site.qcow2(), wait=False)
+    _fill(site, time.time_ns(), 1)
+    for command in ("status", "log"):
+        done = site.client.run(command, job)
+        assert job in done.out
+        assert done.err.count(COMPLAINT) == 0
+    assert site.client.run("status", "--tree", job).err.count(COMPLAINT) == EVENTS
+
+
+def test_of_a_job_that_has_succeeded_the_rest_of_the_log_is_not_read(site: Site) -> None:
+    site.worker()
+    (job,) = site.client.upload("succeeded", site.qcow2())
+    _fill(site, time.time_ns(), 1, f'{{"id":"{job}"}}')
+    done = site.client.run("status", job)
+    assert "succeeded" in done.out
+    assert done.err.count(COMPLAINT) <= PAGE
+
+
+def test_a_stream_is_acknowledged_by_the_thousand(
+    stack: OpenStack, files: FileServer, broker: Broker, tmp_path: Path
+) -> None:
+    site = Site(stack, files, broker, tmp_path)
+    (job,) = site.client.upload("among-many", site.qcow2(), wait=False)
+    with site.amqp().channel() as channel:
+        channel.confirm_delivery()
+        for event in stories(EVENTS, timedelta(hours=1)):
+            channel.basic_publish("", f"{site.namespace}.log", json.dumps(event).encode())
+    with FrameBoundary(broker.nodes[0].port, 0, done=False) as counter:
+        site.client.queue = f"amqp://guest:guest@{LOOPBACK}:{counter.port}"
+        jobs = {entry["id"] for entry in site.client.json("status")}
+        # Each message singly would be as many as there are events.
+        assert counter.frames.count("ack") <= EVENTS // 100
+    assert job in jobs
+    assert len(jobs) == EVENTS // STORY * 2 + 1

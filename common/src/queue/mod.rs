@@ -210,7 +210,31 @@ pub trait Log: Send + Sync {
     async fn announce(&self, event: &Event);
 
     /// Read the log from `since` on.
-    async fn read(&self, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError>;
+    async fn read(&self, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
+        self.read_about(About::All, since, until).await
+    }
+
+    /// Read what is said from `since` on about some jobs; most of the rest is passed over unread, which is quick.
+    async fn read_about(&self, about: About, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError>;
+}
+
+/// What a reader wants to hear of.
+#[derive(Clone, Debug)]
+pub enum About {
+    /// Every job.
+    All,
+    /// These jobs, by id: their events, and those of other jobs that name them, as parents and children do.
+    Jobs(Vec<String>),
+}
+
+impl About {
+    /// Whether an event may be of interest, by its JSON.
+    fn may_be(&self, event: &[u8]) -> bool {
+        match self {
+            About::All => true,
+            About::Jobs(ids) => std::str::from_utf8(event).is_ok_and(|event| ids.iter().any(|id| event.contains(id))),
+        }
+    }
 }
 
 /// How far a reader goes.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Fold, State};
-use crate::queue::{Log, QueueError, Until};
+use crate::queue::{About, Log, QueueError, Until};
 use crate::store::retention::{History, Known};
 
 impl Fold {
@@ -18,6 +18,23 @@ impl Fold {
         let mut reader = log.read(since, Until::Now).await?;
         while let Some(event) = reader.next().await? {
             fold.apply(&event);
+        }
+        Ok(fold)
+    }
+
+    /// What `log` tells of some jobs, their parents and their children, from `since` to its end; not farther than to where
+    /// all of them have succeeded, for nothing comes after that. Of parents and children, not all need be told.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn of_jobs(log: &dyn Log, ids: &[String], since: Timestamp) -> Result<Fold, QueueError> {
+        let mut fold = Fold::default();
+        let mut reader = log.read_about(About::Jobs(ids.to_vec()), since, Until::Now).await?;
+        while let Some(event) = reader.next().await? {
+            fold.apply(&event);
+            if event.what.is_terminal() && ids.iter().all(|id| fold.state(id) == State::Succeeded) {
+                break;
+            }
         }
         Ok(fold)
     }

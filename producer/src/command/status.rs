@@ -35,7 +35,11 @@ pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Fai
     let ids: Vec<String> = options.jobs.iter().map(|id| canonical(id)).collect();
     let since = begin(&ids, options.since, Timestamp::now());
     let backend = context.open().await?;
-    let fold = history::since(&backend, since).await?;
+    let fold = if ids.is_empty() || options.tree {
+        history::since(&backend, since).await?
+    } else {
+        history::of_jobs(&backend, &ids, since).await?
+    };
     let rows = rows(&fold, &ids, options.tree);
     let jobs: Vec<&JobStatus> = rows.iter().map(|(_, job)| job).collect();
     if context.json {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::event::{Event, What};
-use crate::queue::{Reader, Until};
+use crate::queue::{About, Reader, Until};
 
 fn event(id: &str, what: What) -> Event {
     Event {
@@ -83,6 +83,44 @@ pub async fn the_log_reads_from_a_time_on(harness: &dyn Harness) {
     assert_eq!(ids(&backend, since).await, ["after", "later"]);
     assert_eq!(ids(&backend, an_hour_ago()).await, ["before", "after", "later"]);
     assert_eq!(ids(&backend, Timestamp::now() + SignedDuration::from_mins(1)).await, Vec::<String>::new());
+}
+
+/// Whoever asks about some jobs is told all about them, in order, and about those that name them.
+pub async fn the_log_tells_of_some_jobs(harness: &dyn Harness) {
+    let backend = harness.open().await;
+    let parent = "0199a0c2-7c1e-7aaa-8bbb-3f2f6a1d9c55";
+    let child = Event { parent: Some(parent.parse().unwrap()), ..event("child", What::Queued) };
+    for number in 0..100 {
+        append(&backend, parent).await;
+        append(&backend, &format!("stranger {number}")).await;
+    }
+    backend.log.append(&child).await.unwrap();
+    let about = About::Jobs(vec![parent.to_owned()]);
+    let mut told = backend.log.read_about(about, an_hour_ago(), Until::Now).await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(next(&mut told).await.unwrap().id, parent);
+    }
+    assert_eq!(next(&mut told).await, Some(child));
+    assert_eq!(next(&mut told).await, None);
+}
+
+/// More than is ever sent ahead is read to the end, and from its end on.
+pub async fn a_long_log_is_read_to_its_end(harness: &dyn Harness) {
+    const MANY: usize = 6_000;
+    let backend = harness.open().await;
+    let mut follower = reader(&backend, an_hour_ago(), Until::Ever).await;
+    let numbers: Vec<String> = (0..MANY).map(|number| number.to_string()).collect();
+    for some in numbers.chunks(500) {
+        futures_util::future::join_all(some.iter().map(|id| append(&backend, id))).await;
+    }
+    let mut read = ids(&backend, an_hour_ago()).await;
+    read.sort_unstable_by_key(|id| id.parse::<usize>().unwrap());
+    assert_eq!(read, numbers);
+    for _ in 0..MANY {
+        assert!(next(&mut follower).await.is_some());
+    }
+    append(&backend, "last").await;
+    assert_eq!(next(&mut follower).await.unwrap().id, "last");
 }
 
 /// An event that was accepted is there for the next process.

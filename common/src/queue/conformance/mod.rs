@@ -100,6 +100,8 @@ macro_rules! queue_conformance {
             progress_is_not_kept
             a_follower_sees_what_comes
             a_follower_misses_nothing
+            the_log_tells_of_some_jobs
+            a_long_log_is_read_to_its_end
             the_dead_tell_why
             looking_at_the_dead_changes_nothing
             the_dead_are_judged_one_by_one

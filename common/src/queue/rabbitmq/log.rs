@@ -4,25 +4,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel};
+use lapin::{Acker, BasicProperties, Channel};
 use uuid::Uuid;
 
 use super::link::{Link, rpc};
 use super::publisher::{Publisher, To};
 use super::topology::{Names, short};
 use crate::event::Event;
-use crate::queue::{Log, QueueError, Reader, Until};
+use crate::queue::{About, Log, QueueError, Reader, Until};
 
 /// Marks the end of the log as it was when a reader came: everything confirmed before lies before its mark.
 const MARK: &str = "x-imagewright-mark";
 
 /// Messages sent ahead to a reader.
-const READ_AHEAD: u16 = 500;
+const READ_AHEAD: u16 = 4000;
+
+/// Messages that are acknowledged together; fewer when no more are at hand.
+const CREDIT: u16 = 1000;
 
 /// How long a worker waits for a node to have a replica of the log before it turns to another one. Whatever it has in hand
 /// goes back then.
@@ -75,7 +78,7 @@ impl Log for RabbitLog {
         }
     }
 
-    async fn read(&self, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
+    async fn read_about(&self, about: About, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
         let mark = match until {
             Until::Now => Some(self.mark().await?),
             Until::Ever | Until::Forever => None,
@@ -84,6 +87,7 @@ impl Log for RabbitLog {
         let mut reader = LogReader {
             names: self.names.clone(),
             link: self.link.clone(),
+            about,
             since,
             from,
             mark,
@@ -103,6 +107,7 @@ fn encode(event: &Event) -> Result<Vec<u8>, QueueError> {
 struct LogReader {
     names: Arc<Names>,
     link: Arc<Link>,
+    about: About,
     since: Timestamp,
     from: AMQPValue,
     mark: Option<String>,
@@ -116,6 +121,44 @@ struct Subscriptions {
     log: lapin::Consumer,
     /// Only for readers that stay.
     progress: Option<lapin::Consumer>,
+    /// What was read and not acknowledged: how many messages of this channel, and the last of them.
+    owed: Option<(u16, Acker)>,
+}
+
+impl Subscriptions {
+    /// The next message. Nothing is left unacknowledged while it is waited for, lest the broker take us for stuck.
+    async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+        if let Some(ready) = self.received().now_or_never() {
+            return ready;
+        }
+        self.credit().await;
+        self.received().await
+    }
+
+    async fn received(&mut self) -> Option<lapin::Result<Delivery>> {
+        match self.progress.as_mut() {
+            None => self.log.next().await,
+            Some(progress) => tokio::select! {
+                message = self.log.next() => message,
+                message = progress.next() => message,
+            },
+        }
+    }
+
+    async fn owe(&mut self, acker: Acker) {
+        let count = self.owed.as_ref().map_or(0, |(count, _)| *count).saturating_add(1);
+        self.owed = Some((count, acker));
+        if count >= CREDIT {
+            self.credit().await;
+        }
+    }
+
+    async fn credit(&mut self) {
+        let Some((_, acker)) = self.owed.take() else { return };
+        // Bounded: the client never answers for what it was given in the moment in which the connection broke.
+        let credited = rpc("basic.ack", acker.ack(BasicAckOptions { multiple: true })).await;
+        tracing::trace!(?credited, "credit to the broker");
+    }
 }
 
 impl LogReader {
@@ -131,7 +174,7 @@ impl LogReader {
         let channel = self.link.channel().await?;
         let progress = if self.with_progress { Some(progress(&channel, &self.names).await?) } else { None };
         match stream(&channel, self.names.log(), self.from.clone()).await {
-            Ok(log) => Ok(Subscriptions { log, progress }),
+            Ok(log) => Ok(Subscriptions { log, progress, owed: None }),
             // A node reads a stream only where it has a replica, and one that has just come up has none yet.
             Err(QueueError::Refused(reason)) if reason.contains("(406)") => {
                 if !self.link.is_endless() || since.elapsed() > REPLICA_TIME {
@@ -151,6 +194,9 @@ impl LogReader {
         if let Some(AMQPValue::LongString(mark)) = header(message, MARK) {
             let ours = self.mark.as_ref().is_some_and(|own| own.as_bytes() == mark.as_bytes());
             return if ours { Taken::End } else { Taken::Nothing };
+        }
+        if !self.about.may_be(&message.data) {
+            return Taken::Nothing;
         }
         match serde_json::from_slice::<Event>(&message.data) {
             // A reader that stays hears whatever is said from now on, be a clock wrong.
@@ -185,22 +231,16 @@ impl Reader for LogReader {
             }
             self.open().await?;
             let Some(open) = self.open.as_mut() else { continue };
-            let message = match open.progress.as_mut() {
-                None => open.log.next().await,
-                Some(progress) => tokio::select! {
-                    message = open.log.next() => message,
-                    message = progress.next() => message,
-                },
-            };
+            let message = open.next().await;
             let Some(Ok(message)) = message else {
                 tracing::debug!("reading of the log broke off; going on where it was");
                 self.open = None;
                 continue;
             };
             self.taken = Some(self.sort(&message));
-            // Bounded: the client never answers for what it was given in the moment in which the connection broke.
-            let credited = rpc("basic.ack", message.acker.ack(BasicAckOptions::default())).await;
-            tracing::trace!(?credited, "credit to the broker");
+            if let Some(open) = self.open.as_mut() {
+                open.owe(message.acker).await;
+            }
         }
     }
 }

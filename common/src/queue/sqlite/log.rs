@@ -16,7 +16,7 @@ use super::keeper::{Promise, write_now};
 use super::pulse::Order;
 use super::{Handle, Store, jobs};
 use crate::event::Event;
-use crate::queue::{Log, QueueError, Reader, Until};
+use crate::queue::{About, Log, QueueError, Reader, Until};
 
 /// How long the log is kept, counted back from its newest event.
 const RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -28,7 +28,7 @@ const TRIM_EVERY: usize = 10_000;
 const PASSING: Duration = Duration::from_secs(60);
 
 /// Events read at once.
-const PAGE: u32 = 500;
+const PAGE: usize = 2000;
 
 /// One event as it is kept.
 pub(super) struct Line {
@@ -73,7 +73,7 @@ impl Log for Handle {
         }
     }
 
-    async fn read(&self, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
+    async fn read_about(&self, about: About, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
         let store = self.0.clone();
         let follows = match until {
             Until::Now => None,
@@ -88,7 +88,7 @@ impl Log for Handle {
         };
         let after = store.reader.read(first).await?.map_or(end, |first| (first - 1).min(end));
         let with_progress = until == Until::Forever;
-        Ok(Box::new(LogReader { store, follows, with_progress, since_ns, end, after, page: VecDeque::new() }))
+        Ok(Box::new(LogReader { store, about, follows, with_progress, since_ns, end, after, page: VecDeque::new() }))
     }
 }
 
@@ -118,6 +118,7 @@ impl Drop for Follower {
 
 struct LogReader {
     store: Arc<Store>,
+    about: About,
     follows: Option<Follower>,
     with_progress: bool,
     since_ns: i64,
@@ -133,7 +134,7 @@ impl LogReader {
     /// Read on; returns whether there was something.
     async fn turn(&mut self) -> Result<bool, QueueError> {
         let (namespace, since_ns, end, after) = (self.store.namespace.clone(), self.since_ns, self.end, self.after);
-        let passing = self.with_progress;
+        let (passing, about) = (self.with_progress, self.about.clone());
         let until = if self.follows.is_some() { i64::MAX } else { end };
         let look = move |tx: &Transaction<'_>| {
             // By its place: the index of times would have each page sorted anew.
@@ -141,28 +142,41 @@ impl LogReader {
                 "SELECT seq, event FROM log NOT INDEXED
                  WHERE namespace = :namespace AND seq > :after AND seq <= :until
                    AND (passing = 0 OR (:passing AND seq > :end)) AND (seq > :end OR at_ns >= :since)
-                 ORDER BY seq LIMIT :page",
+                 ORDER BY seq",
             )?;
             let values = named_params! {
-                ":namespace": namespace, ":after": after, ":until": until, ":since": since_ns, ":end": end, ":page": PAGE,
-                ":passing": passing,
+                ":namespace": namespace, ":after": after, ":until": until, ":since": since_ns, ":end": end, ":passing": passing,
             };
-            query
-                .query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<Vec<(i64, String)>>>()
+            let mut lines = query.query(values)?;
+            let mut page = Page { events: VecDeque::new(), last: None };
+            while page.events.len() < PAGE
+                && let Some(line) = lines.next()?
+            {
+                page.last = Some(line.get(0)?);
+                let event = line.get_ref(1)?.as_bytes()?;
+                if about.may_be(event) {
+                    page.events.push_back(parse(event));
+                }
+            }
+            Ok(page)
         };
-        let lines = self.store.reader.read(look).await?;
-        if let Some((seq, _)) = lines.last() {
-            self.after = *seq;
-        }
-        self.page.extend(lines.iter().map(|(_, line)| parse(line)));
-        Ok(!lines.is_empty())
+        let page = self.store.reader.read(look).await?;
+        self.after = page.last.unwrap_or(self.after);
+        self.page = page.events;
+        Ok(page.last.is_some())
     }
 }
 
+/// Some lines of the log, read; none for one that cannot be.
+struct Page {
+    events: VecDeque<Option<Event>>,
+    /// The last line looked at.
+    last: Option<i64>,
+}
+
 /// A line that a later version wrote may say what this one has no word for; it is passed over.
-fn parse(line: &str) -> Option<Event> {
-    serde_json::from_str(line).inspect_err(|error| tracing::warn!(%error, "an event of the log cannot be read")).ok()
+fn parse(line: &[u8]) -> Option<Event> {
+    serde_json::from_slice(line).inspect_err(|error| tracing::warn!(%error, "an event of the log cannot be read")).ok()
 }
 
 #[async_trait]
