@@ -58,7 +58,7 @@ def test_what_was_said_later_of_other_jobs_is_not_parsed(site: Site) -> None:
     _fill(site, time.time_ns(), 1)
     for command in ("status", "log"):
         done = site.client.run(command, job)
-        assert job in done.out
+        assert "queued" in done.out
         assert done.err.count(COMPLAINT) == 0
     assert site.client.run("status", "--tree", job).err.count(COMPLAINT) == EVENTS
 
