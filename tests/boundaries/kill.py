@@ -144,8 +144,9 @@ def everywhere(rig: Rig, where: str, numbers: Callable[[int], Iterator[int]] | N
     moments = [Moment(where, number, done) for number in picked for done in (False, True)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         came = list(pool.map(lambda moment: rig.run(moment)[1], moments))
-    # What a run does varies by a request or two, by who looks when; not by more.
-    assert sum(came) >= len(moments) - 4, [str(moment) for moment, one in zip(moments, came, strict=True) if not one]
+    # What a run does varies by a request or two, by who looks when: the last two of a longer run may not come.
+    missed = [moment for moment, one in zip(moments, came, strict=True) if not one]
+    assert all(moment.number > count - 2 for moment in missed), [str(moment) for moment in missed]
     return count
 
 

@@ -48,7 +48,6 @@ def test_a_worker_killed_at_any_request_to_the_cloud_changes_nothing(
 ) -> None:
     count = everywhere(_rig(site, kind, base_image), "cloud")
     assert count >= 4, f"{kind} asked the cloud {count} times"
-    print(f"{site.backend}, {kind}: killed at each of {count} requests, before and after")
 
 
 @pytest.mark.parametrize("kind", [*CASES, "base-image"])
@@ -58,7 +57,6 @@ def test_a_worker_killed_at_any_word_to_the_broker_changes_nothing(
 ) -> None:
     count = everywhere(_rig(site, kind, base_image), "broker")
     assert count >= 4, f"{kind} said {count} things to the broker"
-    print(f"{kind}: killed at each of {count} publishes and acknowledgements, before and after")
 
 
 @pytest.fixture(params=["rabbitmq", "sqlite"])
@@ -73,7 +71,6 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
 def test_a_worker_killed_at_any_request_about_a_server_changes_nothing(ground: Ground, kind: str) -> None:
     count = everywhere(fake_rig(ground, SERVERS[kind]), "cloud")
     assert count >= 10, f"{kind} asked the cloud {count} times"
-    print(f"{kind}: killed at each of {count} requests, before and after")
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -81,4 +78,3 @@ def test_a_worker_killed_at_any_request_about_a_server_changes_nothing(ground: G
 def test_a_worker_killed_at_any_word_about_a_server_changes_nothing(ground: Ground, kind: str) -> None:
     count = everywhere(fake_rig(ground, SERVERS[kind]), "broker")
     assert count >= 10, f"{kind} said {count} things to the broker"
-    print(f"{kind}: killed at each of {count} publishes and acknowledgements, before and after")

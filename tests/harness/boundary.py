@@ -22,14 +22,13 @@ _PUBLISH, _ACK = (60, 40), (60, 80)
 _ANY = re.compile("")
 
 
-class RequestBoundary(Proxy):
-    """Before a cloud. With `number` 0 it only counts; `done` tells whether the server does the request."""
+class _Awaited:
+    """The `number`-th moment; `done` tells whether the server does what it is asked for then. 0 never comes."""
 
-    def __init__(self, target_port: int, number: int, done: bool) -> None:
+    def __init__(self, number: int, done: bool) -> None:
         self._number = number
         self._done = done
         self._reached = threading.Event()
-        super().__init__(target_port)
 
     def wait_reached(self, over: Callable[[], bool], seconds: float) -> bool:
         """Whether the moment came before the job was `over`."""
@@ -38,8 +37,16 @@ class RequestBoundary(Proxy):
             if over():
                 return self._reached.is_set()
             if time.monotonic() > end:
-                raise AssertionError(f"neither request {self._number} nor the end of the job in {seconds:g} s")
+                raise AssertionError(f"neither moment {self._number} nor the end of the job in {seconds:g} s")
         return True
+
+
+class RequestBoundary(_Awaited, Proxy):
+    """Before a cloud. With `number` 0 it only counts."""
+
+    def __init__(self, target_port: int, number: int, done: bool) -> None:
+        _Awaited.__init__(self, number, done)
+        Proxy.__init__(self, target_port)
 
     def _read_head(self, client: socket.socket) -> bytes:
         """Each request on a connection of its own: only the first of each is looked at."""
@@ -58,14 +65,12 @@ class RequestBoundary(Proxy):
         return fault
 
 
-class FrameBoundary:
+class FrameBoundary(_Awaited):
     """Before a broker. It closes the connection at its moment, in order: what was passed on is read by the broker."""
 
     def __init__(self, target_port: int, number: int, done: bool) -> None:
+        super().__init__(number, done)
         self._target_port = target_port
-        self._number = number
-        self._done = done
-        self._reached = threading.Event()
         self._lock = threading.Lock()
         self.frames: list[str] = []
         self.port = free_port()
@@ -79,8 +84,6 @@ class FrameBoundary:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-
-    wait_reached = RequestBoundary.wait_reached
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
