@@ -90,6 +90,24 @@ def test_a_job_that_has_ended_is_not_cancelled(site: Site) -> None:
     assert len(site.cloud().active("cancel-ended")) == 1
 
 
+def test_a_worker_told_to_stop_ends_what_it_is_taking_back(site: Site) -> None:
+    with Proxy(site.stack.cloud("cloud1").port) as proxy:
+        lone = site.fork(proxies={"cloud1": proxy})
+        worker = lone.worker()
+        proxy.fail("PUT", PUT, 503, headers={"Retry-After": "600"})
+        (job,) = lone.client.upload("cancel-stopped", lone.qcow2(), wait=False)
+        wait_for("it waits", lambda: lone.client.status(job)["state"] == "waiting", 30, every=0.3)
+        held = proxy.hold("DELETE", r"^/v2/images/")
+        lone.client.run("cancel", job)
+        held.wait_met()
+        worker.terminate()
+        wait_for("it stops", lambda: "stopping" in worker.tail(1000), 30)
+        held.let_go()
+        assert worker.wait(30) == 0
+        assert not lone.cloud().named("cancel-stopped")
+        assert lone.client.status(job)["state"] == "cancelled"
+
+
 def test_cancelling_what_nobody_knows_ends_with_66(site: Site) -> None:
     site.client.run("cancel", str(uuid.uuid4()), code=66)
 

@@ -14,6 +14,7 @@ use imagewright_common::store::withdraw::{self, Withdrawn};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::handle::Desk;
@@ -65,12 +66,18 @@ impl Desk {
         Ok(Cancelled::Done)
     }
 
-    /// Cancel jobs that nobody has in hand, as they are asked for. Their messages come by later, and are done with.
-    pub(crate) async fn heed(self: Arc<Self>, mut requests: mpsc::UnboundedReceiver<Event>, lanes: Vec<Lane>) {
+    /// Cancel jobs that nobody has in hand, as they are asked for. Their messages come by later, and are done with. Each
+    /// is one of `tasks`: broken off half-way it would leave its own mark on the cloud.
+    pub(crate) async fn heed(
+        self: Arc<Self>,
+        mut requests: mpsc::UnboundedReceiver<Event>,
+        lanes: Vec<Lane>,
+        tasks: TaskTracker,
+    ) {
         while let Some(request) = requests.recv().await {
             if lanes.iter().any(|lane| serves(*lane, &request)) {
                 let desk = self.clone();
-                tokio::spawn(async move {
+                tasks.spawn(async move {
                     sleep(jitter(HEED_AFTER)).await;
                     if let Err(error) = desk.cancel_waiting(&request).await {
                         tracing::warn!(job.id = request.id, %error, "left to be cancelled when it comes by");

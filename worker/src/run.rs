@@ -116,7 +116,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     let taker = Taker { desk: Arc::new(desk), tasks: tasks.clone(), stop: stopping, pauses };
     let lanes: Vec<Lane> = options.kinds().into_iter().flat_map(|kind| Lane::of(kind, &options.archs())).collect();
     let following = AbortOnDrop::spawn(ledger.follow(backend.log.clone()));
-    let heeding = AbortOnDrop::spawn(taker.desk.clone().heed(requests, lanes.clone()));
+    let heeding = AbortOnDrop::spawn(taker.desk.clone().heed(requests, lanes.clone(), tasks.clone()));
     let (mut takers, handles) = take(&taker, &lanes);
     outside.opened(Opened { backend: backend.clone(), tools: taker.desk.tools.clone(), takers: handles });
     let reloading = reload_on_hangup(hangups, taker.desk.clone(), options.policy.clone(), outside.notifier.clone());
@@ -130,12 +130,13 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     };
     tracing::info!(in_flight = tasks.len(), grace_s = options.grace, "stopping");
     stop.send_replace(true);
+    drop(heeding);
     outside.stopping().await;
     tokio::select! {
         () = finish(&mut takers, &tasks, &hand_back, options.grace()) => {}
         () = signals.next() => tracing::warn!("told twice to stop; leaving at once"),
     }
-    drop((following, heeding));
+    drop(following);
     backend.queue.close().await;
     tracing::info!("stopped");
     Ok(code)
