@@ -1,7 +1,9 @@
 //! What is said about a job: the durable log of its transitions, and the progress that only passers-by hear.
 
+mod read;
+
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -9,29 +11,28 @@ use crate::job::Message;
 use crate::wire::Glimpse;
 
 /// One thing that happened to a job. Carries enough of the job that a reader may start anywhere in the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
     /// When it happened, by the clock of whoever says so.
     pub at: Timestamp,
     /// The job; `msg-<12 hex>` for a message without a readable id.
     pub id: String,
     /// The job that enqueued it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Uuid>,
     /// Counts up with each requeue from `dead`.
-    #[serde(default)]
     pub run: u32,
     /// The kind of job, as its message says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The image name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The architecture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
     /// The cloud.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cloud: Option<String>,
     /// Who says so: `host/pid` of the process.
     pub by: String,
@@ -41,7 +42,7 @@ pub struct Event {
 }
 
 /// What happened to a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum What {
     /// It was accepted by the queue.
@@ -51,7 +52,7 @@ pub enum What {
         /// Failed attempts before this one.
         attempt: u32,
         /// Nothing else runs in this process meanwhile, because the job is suspected of crashing workers.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         alone: bool,
     },
     /// It waits, which does not count as an attempt: a transfer goes on, a quota is full.
@@ -63,7 +64,7 @@ pub enum What {
         /// Failed attempts so far.
         attempt: u32,
         /// The step goes on at whoever says this, without the message; how it ends, only the log will tell.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         detached: bool,
     },
     /// An attempt failed; there will be another.
@@ -75,10 +76,10 @@ pub enum What {
         /// Failed attempts so far, this one included.
         attempt: u32,
         /// What the worker was doing, as in `send` or `verify`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         step: Option<String>,
         /// The cloud's request id.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
     },
     /// It ended as asked.
@@ -91,15 +92,15 @@ pub enum What {
         /// Why.
         error: String,
         /// The field of the message at fault, where one is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         field: Option<String>,
         /// Failed attempts.
         attempt: u32,
         /// What the worker was doing when it failed for the last time.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         step: Option<String>,
         /// The cloud's request id.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
     },
     /// Somebody wants it cancelled; a worker will, unless it ends first. Changes no state.

@@ -61,7 +61,14 @@ async fn round(tools: &Tools, cloud: &CloudName, before: &BTreeSet<Leftover>) ->
             Known::LastHeard(at) if silent_for(at) > grace => {}
             Known::LastHeard(_) => continue,
             Known::Nothing => {
-                tracing::warn!(%cloud, job.id = %job, ?leftover, "the log knows no such job; left alone");
+                let why = "the log knows no such job; left alone";
+                // Only a server says whose it is; what else has such a name may belong to another installation.
+                match leftover {
+                    Leftover::Server(_) => tracing::warn!(%cloud, job.id = %job, ?leftover, "{why}"),
+                    Leftover::KeyPair(_) | Leftover::Group(_) => {
+                        tracing::debug!(%cloud, job.id = %job, ?leftover, "{why}")
+                    }
+                }
                 continue;
             }
         }

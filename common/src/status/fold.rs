@@ -36,7 +36,8 @@ struct Job {
     error: Option<Box<str>>,
     waits_for: Option<Box<str>>,
     cancel_requested: bool,
-    result: Option<Box<Value>>,
+    /// As text: parsed, it takes several times the room.
+    result: Option<Box<str>>,
     transfer: Option<Transfer>,
 }
 
@@ -159,7 +160,7 @@ impl Fold {
             created_at: job.seen.map(|seen| seen.first),
             updated_at: job.seen.map(|seen| seen.last),
             error: job.error.as_deref().map(str::to_owned),
-            result: job.result.as_deref().cloned(),
+            result: job.result.as_deref().and_then(|text| serde_json::from_str(text).ok()),
             parent: job.parent.as_ref().and_then(id),
             children: job.children.iter().filter_map(id).collect(),
             waits_for: job.waits_for.as_deref().map(str::to_owned),
@@ -235,7 +236,7 @@ impl Job {
             What::Succeeded { result } => {
                 self.end(State::Succeeded);
                 self.error = None;
-                self.result = Some(Box::new(result.clone()));
+                self.result = Some(result.to_string().into());
             }
             What::Failed { error, field, attempt, request_id, .. } => {
                 self.end(State::Failed);

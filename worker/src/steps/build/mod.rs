@@ -57,6 +57,10 @@ pub(super) async fn abandon(tools: &Tools, message: &Message, spec: &BuildSpec) 
     if !build.is_published().await? {
         build.drop_image().await?;
     }
+    if build.state.phase == Phase::Teardown {
+        // It was waited for long enough.
+        return build.tear_down().await.map(drop);
+    }
     build.tear_down_patiently().await
 }
 
