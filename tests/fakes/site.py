@@ -54,7 +54,9 @@ class Builder:
     def build(self, name: str, *more: str, script: bool = True, flavor: str = FLAVOR, prefix: str | None = None) -> str:
         """Enqueues a build; its job id. What it makes begins with its name, or with `prefix`."""
         words = ["--name", name, "--prefix", prefix or name, "--arch", "amd64", "--base", f"image:{BASE}"]
-        words += ["--cloud", "fake", "--runner-version", "none"]
+        words += ["--cloud", "fake"]
+        if "--runner-version" not in more:
+            words += ["--runner-version", "none"]
         if "--upload-to" not in more:
             words += ["--upload-to", "fake"]
         if flavor:

@@ -116,6 +116,36 @@ def test_nothing_is_built_until_an_input_changes_and_keep_counts_builds(builder:
     assert {image["id"] for image in builder.images("inputs")} == set(newest[-2:])
 
 
+def release(version: str) -> bytes:
+    """What GitHub says of a release of the runner agent."""
+    archive = f"actions-runner-linux-x64-{version}.tar.gz"
+    asset = {"name": archive, "browser_download_url": f"https://github.com/{archive}", "digest": "sha256:" + "ab" * 32}
+    return json.dumps({"tag_name": f"v{version}", "assets": [asset]}).encode()
+
+
+def test_a_new_release_of_the_runner_agent_is_built_in_and_recorded(tmp_path: Path, files: FileServer) -> None:
+    """Though nothing else has changed: GitHub gives no jobs to an agent that is 30 days behind."""
+    cloud = FakeCloud()
+    cloud.start()
+    made = Builder(tmp_path, files, cloud, "--runner-releases", f"{files.url}/files/releases")
+
+    def built() -> dict[str, Any]:
+        job = made.build("agent", "--runner-version", "latest", script=False)
+        return made.client.tree_ended(job, 100)["result"]
+
+    try:
+        files.files["releases/latest"] = release("2.330.0")
+        first = built()
+        assert built()["image_id"] == first["image_id"]
+        files.files["releases/latest"] = release("2.331.0")
+        second = built()
+        images = {image["id"]: image["imagewright_runner_version"] for image in made.images("agent")}
+        assert images == {first["image_id"]: "2.330.0", second["image_id"]: "2.331.0"}
+    finally:
+        made.stop()
+        cloud.stop()
+
+
 def test_a_copy_that_fails_is_repeated_and_nothing_is_built_again(tmp_path: Path, files: FileServer) -> None:
     clouds = FakeCloud(), FakeCloud()
     for cloud in clouds:
