@@ -100,8 +100,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
         namespace: options.namespace.clone(),
         builders,
     };
-    let (stop, stopping) = watch::channel(false);
-    let (hand_back, handing_back) = watch::channel(false);
+    let ((stop, stopping), (hand_back, handing_back)) = (watch::channel(false), watch::channel(false));
     let desk = Desk {
         tools: Arc::new(tools),
         queue: backend.queue.clone(),

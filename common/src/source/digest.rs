@@ -8,8 +8,8 @@ use std::fmt::Write;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest::{Context, SHA256, SHA512};
 use bytes::Bytes;
-use sha2::{Digest, Sha256, Sha512};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::file::Identity;
@@ -74,8 +74,8 @@ impl Hasher {
     pub(super) fn start(algos: &[HashAlgo], claim: Option<Guard>) -> io::Result<Hasher> {
         let (feed, fed) = mpsc::channel(WAITING_MAX);
         let (tell, sums) = oneshot::channel();
-        let sha256 = algos.contains(&HashAlgo::Sha256).then(Sha256::new);
-        let sha512 = algos.contains(&HashAlgo::Sha512).then(Sha512::new);
+        let sha256 = algos.contains(&HashAlgo::Sha256).then(|| Context::new(&SHA256));
+        let sha512 = algos.contains(&HashAlgo::Sha512).then(|| Context::new(&SHA512));
         std::thread::Builder::new().name("image-hash".to_owned()).spawn(move || {
             let Some(sums) = hash(fed, sha256, sha512) else { return };
             if let Some(claim) = claim {
@@ -89,7 +89,7 @@ impl Hasher {
 }
 
 /// `None` when the feed stops before its end.
-fn hash(mut fed: mpsc::Receiver<Feed>, mut sha256: Option<Sha256>, mut sha512: Option<Sha512>) -> Option<Sums> {
+fn hash(mut fed: mpsc::Receiver<Feed>, mut sha256: Option<Context>, mut sha512: Option<Context>) -> Option<Sums> {
     loop {
         match fed.blocking_recv()? {
             Feed::Chunk(chunk) => {
@@ -101,8 +101,8 @@ fn hash(mut fed: mpsc::Receiver<Feed>, mut sha256: Option<Sha256>, mut sha512: O
                 }
             }
             Feed::End => {
-                let sha256 = sha256.map(|hasher| hex(&hasher.finalize()));
-                return Some(Sums { sha256, sha512: sha512.map(|hasher| hex(&hasher.finalize())) });
+                let told = |hasher: Context| hex(hasher.finish().as_ref());
+                return Some(Sums { sha256: sha256.map(told), sha512: sha512.map(told) });
             }
         }
     }

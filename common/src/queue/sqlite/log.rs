@@ -88,7 +88,7 @@ impl Log for Handle {
         };
         let after = store.reader.read(first).await?.map_or(end, |first| (first - 1).min(end));
         let with_progress = until == Until::Forever;
-        Ok(Box::new(LogReader { store, about, follows, with_progress, since_ns, end, after, page: VecDeque::new() }))
+        Ok(Box::new(LogReader { store, about, follows, with_progress, since_ns, end, after, page: Page::default() }))
     }
 }
 
@@ -127,7 +127,7 @@ struct LogReader {
     end: i64,
     /// The last line read.
     after: i64,
-    page: VecDeque<Option<Event>>,
+    page: Page,
 }
 
 impl LogReader {
@@ -148,45 +148,61 @@ impl LogReader {
                 ":namespace": namespace, ":after": after, ":until": until, ":since": since_ns, ":end": end, ":passing": passing,
             };
             let mut lines = query.query(values)?;
-            let mut page = Page { events: VecDeque::new(), last: None };
-            while page.events.len() < PAGE
+            let mut page = Page::default();
+            while page.ends.len() < PAGE
                 && let Some(line) = lines.next()?
             {
                 page.last = Some(line.get(0)?);
                 let event = line.get_ref(1)?.as_bytes()?;
                 if about.may_be(event) {
-                    page.events.push_back(parse(event));
+                    page.text.extend_from_slice(event);
+                    page.ends.push_back(page.text.len());
                 }
             }
             Ok(page)
         };
         let page = self.store.reader.read(look).await?;
         self.after = page.last.unwrap_or(self.after);
-        self.page = page.events;
-        Ok(page.last.is_some())
+        let is_something = page.last.is_some();
+        self.page = page;
+        Ok(is_something)
     }
 }
 
-/// Some lines of the log, read; none for one that cannot be.
+/// Some lines of the log. They are parsed where they are used: memory that one thread takes and another gives back costs
+/// more than the parsing.
+#[derive(Default)]
 struct Page {
-    events: VecDeque<Option<Event>>,
+    text: Vec<u8>,
+    /// Where each line that was not handed on yet ends.
+    ends: VecDeque<usize>,
+    /// Where the next one begins.
+    begin: usize,
     /// The last line looked at.
     last: Option<i64>,
 }
 
-/// A line that a later version wrote may say what this one has no word for; it is passed over.
-fn parse(line: &[u8]) -> Option<Event> {
-    serde_json::from_slice(line).inspect_err(|error| tracing::warn!(%error, "an event of the log cannot be read")).ok()
+impl Page {
+    /// The next line, parsed. One that a later version wrote may say what this one has no word for; it is passed over.
+    fn next(&mut self) -> Option<Event> {
+        while let Some(end) = self.ends.pop_front() {
+            let line = self.text.get(self.begin..end).unwrap_or_default();
+            self.begin = end;
+            match serde_json::from_slice(line) {
+                Ok(event) => return Some(event),
+                Err(error) => tracing::warn!(%error, "an event of the log cannot be read"),
+            }
+        }
+        None
+    }
 }
 
 #[async_trait]
 impl Reader for LogReader {
     async fn next(&mut self) -> Result<Option<Event>, QueueError> {
         loop {
-            while let Some(event) = self.page.pop_front() {
-                if event.is_some() {
-                    return Ok(event);
-                }
+            if let Some(event) = self.page.next() {
+                return Ok(Some(event));
             }
             if let Some(follows) = &mut self.follows {
                 // Before looking, so that what is written while we look wakes us.
