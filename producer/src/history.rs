@@ -3,7 +3,7 @@
 use imagewright_common::event::Event;
 use imagewright_common::job::id_time;
 use imagewright_common::queue::{About, Backend, Until};
-use imagewright_common::status::Fold;
+use imagewright_common::status::{Cut, Fold};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -15,6 +15,11 @@ const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// What became of the jobs that the log tells of since then.
 pub(crate) async fn since(backend: &Backend, since: Timestamp) -> Result<Fold, Failure> {
     Ok(Fold::of_log(&*backend.log, since).await?)
+}
+
+/// The same, but of a log that is slow to read only its newest entries.
+pub(crate) async fn lately(backend: &Backend, since: Timestamp) -> Result<(Fold, Option<Cut>), Failure> {
+    Ok(Fold::of_lately(&*backend.log, since).await?)
 }
 
 /// What became of some jobs, and which are their parents and children.

@@ -14,13 +14,14 @@ from bench.log_size import STORY, stories
 from harness.boundary import FrameBoundary
 from harness.https import FileServer
 from harness.openstack import OpenStack
-from harness.process import LOOPBACK
+from harness.process import LOOPBACK, wait_for
 from harness.rabbitmq import Broker
 from harness.site import Site
 
 pytestmark = pytest.mark.xdist_group("sqlite")
 
 EVENTS = 20_000
+NEWEST = 30_000  # entries of a stream that `status` reads of its own accord
 PAGE = 2_000  # lines that are read at once
 HOUR_NS = 3600 * 10**9
 UNREADABLE = "{}"  # whoever reads such a line says so
@@ -72,16 +73,52 @@ def test_of_a_job_that_has_succeeded_the_rest_of_the_log_is_not_read(site: Site)
     assert done.err.count(COMPLAINT) <= PAGE
 
 
-def test_a_stream_is_acknowledged_by_the_thousand(
-    stack: OpenStack, files: FileServer, broker: Broker, tmp_path: Path
-) -> None:
-    site = Site(stack, files, broker, tmp_path)
-    (job,) = site.client.upload("among-many", site.qcow2(), wait=False)
+@pytest.fixture
+def on_rabbitmq(stack: OpenStack, files: FileServer, broker: Broker, tmp_path: Path) -> Iterator[Site]:
+    made = Site(stack, files, broker, tmp_path)
+    yield made
+    made.stop()
+
+
+def _stream(site: Site, events: int) -> None:
+    """Appends the stories of uploads and their prunes; all is confirmed when the stream holds them."""
+    stream = f"{site.namespace}.log"
     with site.amqp().channel() as channel:
-        channel.confirm_delivery()
-        for event in stories(EVENTS, timedelta(hours=1)):
-            channel.basic_publish("", f"{site.namespace}.log", json.dumps(event).encode())
-    with FrameBoundary(broker.nodes[0].port, 0, done=False) as counter:
+        before = channel.queue_declare(stream, passive=True).method.message_count
+        for event in stories(events, timedelta(hours=1)):
+            channel.basic_publish("", stream, json.dumps(event).encode())
+
+        def holds() -> bool:
+            return channel.queue_declare(stream, passive=True).method.message_count >= before + events
+
+        wait_for(f"{stream} holds {events} entries more", holds, 60)
+
+
+def test_of_a_long_stream_status_reads_the_newest_unless_told_how_far_back(on_rabbitmq: Site) -> None:
+    site = on_rabbitmq
+    site.client.run("queues")
+    _stream(site, NEWEST + 10 * STORY)
+    (job,) = site.client.upload("after-many", site.qcow2(), wait=False)
+    done = site.client.run("status")
+    assert job in done.out
+    assert "the newest 30000 entries of the log, since 20" in done.err
+    assert "--since 24h reads further back" in done.err
+    assert "entries of the log" not in site.client.run("status", "--since", "24h").err
+    jobs = {entry["id"] for entry in site.client.json("status")}
+    all_jobs = {entry["id"] for entry in site.client.json("status", "--since", "24h")}
+    assert jobs < all_jobs
+    assert job in jobs
+    # All of the log, and all but the first stories: a story that was cut in the middle may be among them.
+    assert len(all_jobs) == (NEWEST // STORY + 10) * 2 + 1
+    assert NEWEST // STORY * 2 - 20 <= len(jobs) <= NEWEST // STORY * 2 + 20
+
+
+def test_a_stream_is_acknowledged_by_the_thousand(on_rabbitmq: Site) -> None:
+    site = on_rabbitmq
+    (job,) = site.client.upload("among-many", site.qcow2(), wait=False)
+    _stream(site, EVENTS)
+    assert site.broker is not None
+    with FrameBoundary(site.broker.nodes[0].port, 0, done=False) as counter:
         site.client.queue = f"amqp://guest:guest@{LOOPBACK}:{counter.port}"
         jobs = {entry["id"] for entry in site.client.json("status")}
         # Each message singly would be as many as there are events.

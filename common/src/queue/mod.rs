@@ -214,8 +214,21 @@ pub trait Log: Send + Sync {
         self.read_about(About::All, since, until).await
     }
 
+    /// Read the log from `since` on to what is its end now. A queue whose log is slow to read leaves out the oldest entries.
+    async fn read_lately(&self, since: Timestamp) -> Result<Lately, QueueError> {
+        Ok(Lately { reader: self.read(since, Until::Now).await?, newest_only: None })
+    }
+
     /// Read what is said from `since` on about some jobs; most of the rest is passed over unread, which is quick.
     async fn read_about(&self, about: About, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError>;
+}
+
+/// A reader of what the log tells lately.
+pub struct Lately {
+    /// The reader.
+    pub reader: Box<dyn Reader>,
+    /// It begins later than it was asked to: it hands on no more than this many entries.
+    pub newest_only: Option<u32>,
 }
 
 /// What a reader wants to hear of.

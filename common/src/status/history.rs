@@ -5,8 +5,16 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Fold, State};
-use crate::queue::{About, Log, QueueError, Until};
+use crate::queue::{About, Lately, Log, QueueError, Until};
 use crate::store::retention::{History, Known};
+
+/// Where a fold of the newest entries begins.
+pub struct Cut {
+    /// Entries looked at, at most.
+    pub entries: u32,
+    /// When the oldest of them was said.
+    pub oldest: Option<Timestamp>,
+}
 
 impl Fold {
     /// What `log` tells from `since` to its end as it is now.
@@ -20,6 +28,21 @@ impl Fold {
             fold.apply(&event);
         }
         Ok(fold)
+    }
+
+    /// The same, but of a log that is slow to read only its newest entries.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn of_lately(log: &dyn Log, since: Timestamp) -> Result<(Fold, Option<Cut>), QueueError> {
+        let mut fold = Fold::default();
+        let Lately { mut reader, newest_only } = log.read_lately(since).await?;
+        let mut oldest = None;
+        while let Some(event) = reader.next().await? {
+            oldest.get_or_insert(event.at);
+            fold.apply(&event);
+        }
+        Ok((fold, newest_only.map(|entries| Cut { entries, oldest })))
     }
 
     /// What `log` tells of some jobs, their parents and their children, from `since` to its end; not farther than to where

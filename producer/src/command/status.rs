@@ -1,8 +1,8 @@
 //! `imagewright status`
 
 use clap::Args;
-use imagewright_common::status::{Fold, JobStatus, State, canonical};
-use jiff::Timestamp;
+use imagewright_common::status::{Cut, Fold, JobStatus, State, canonical};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -26,16 +26,24 @@ pub(crate) struct Options {
     /// Show with each job the jobs it led to.
     #[arg(long)]
     tree: bool,
-    /// How far back to read: a duration or a time. An id of ours tells its own time.
-    #[arg(long, value_name = "DURATION|TIME", default_value = "24h", value_parser = time::since)]
-    since: Since,
+    /// How far back to read: a duration or a time. An id of ours tells its own time. [default: 24h; of a longer log on
+    /// RabbitMQ the newest 30,000 entries]
+    #[arg(long, value_name = "DURATION|TIME", value_parser = time::since)]
+    since: Option<Since>,
 }
+
+/// How far back to read when nobody says.
+const A_DAY: Since = Since::Ago(SignedDuration::from_hours(24));
 
 pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
     let ids: Vec<String> = options.jobs.iter().map(|id| canonical(id)).collect();
-    let since = begin(&ids, options.since, Timestamp::now());
+    let since = begin(&ids, options.since.unwrap_or(A_DAY), Timestamp::now());
     let backend = context.open().await?;
-    let fold = if ids.is_empty() || options.tree {
+    let fold = if ids.is_empty() && options.since.is_none() {
+        let (fold, cut) = history::lately(&backend, since).await?;
+        cut.iter().for_each(tell);
+        fold
+    } else if ids.is_empty() || options.tree {
         history::since(&backend, since).await?
     } else {
         history::of_jobs(&backend, &ids, since).await?
@@ -57,6 +65,15 @@ pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Fai
         unknown.join(", ")
     );
     Err(Failure { exit: Exit::UnknownJob, text })
+}
+
+/// That not all of the last day is shown, and how to see it.
+fn tell(cut: &Cut) {
+    report::note(&format!(
+        "the newest {} entries of the log, since {}; --since 24h reads further back, a minute for a million entries",
+        cut.entries,
+        report::time(cut.oldest)
+    ));
 }
 
 /// Where to begin reading: at the oldest of what is asked for.
@@ -108,7 +125,6 @@ mod tests {
     use super::*;
     use imagewright_common::event::{Event, What};
     use imagewright_common::job::id_time;
-    use jiff::SignedDuration;
 
     const ROOT: &str = "0199a0c2-7c1e-7aaa-8bbb-3f2f6a1d9c55";
     const CHILD: &str = "5199a0c2-7c1e-5aaa-8bbb-3f2f6a1d9c55";

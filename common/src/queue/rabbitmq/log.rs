@@ -1,38 +1,26 @@
 //! The log of transitions is a stream; progress goes to an exchange, for whoever listens.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
-use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Acker, BasicProperties, Channel};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
-use super::link::{Link, rpc};
+use super::link::Link;
 use super::publisher::{Publisher, To};
+use super::reader::{Begin, LogReader};
 use super::topology::{Names, short};
 use crate::event::Event;
-use crate::queue::{About, Log, QueueError, Reader, Until};
+use crate::queue::{About, Lately, Log, QueueError, Reader, Until};
 
 /// Marks the end of the log as it was when a reader came: everything confirmed before lies before its mark.
-const MARK: &str = "x-imagewright-mark";
+pub(super) const MARK: &str = "x-imagewright-mark";
 
-/// Messages sent ahead to a reader.
-const READ_AHEAD: u16 = 4000;
-
-/// Messages that are acknowledged together; fewer when no more are at hand.
-const CREDIT: u16 = 1000;
-
-/// How long a worker waits for a node to have a replica of the log before it turns to another one. Whatever it has in hand
-/// goes back then.
-const REPLICA_TIME: Duration = Duration::from_secs(30);
-
-/// The broker finds a time only to the chunk, and clocks differ a little: begin this much earlier.
-const SLACK_S: i64 = 60;
+/// Entries that are read of a long log by whoever asks what happened lately: some two seconds' worth. A broker sends an
+/// entry that was appended by itself in 40 to 70 us, and it does so one after the other.
+const NEWEST: u32 = 30_000;
 
 pub(super) struct RabbitLog {
     names: Arc<Names>,
@@ -52,6 +40,10 @@ impl RabbitLog {
         let properties = BasicProperties::default().with_headers(headers);
         self.publisher.append(self.names.log(), b"", &properties).await?;
         Ok(mark)
+    }
+
+    fn reader(&self, about: About, since: Timestamp, begin: Begin, mark: Option<String>) -> LogReader {
+        LogReader::new(self.names.clone(), self.link.clone(), about, since, begin, mark)
     }
 }
 
@@ -78,23 +70,27 @@ impl Log for RabbitLog {
         }
     }
 
+    async fn read_lately(&self, since: Timestamp) -> Result<Lately, QueueError> {
+        let mark = self.mark().await?;
+        let reader = |begin, mark| self.reader(About::All, since, begin, mark);
+        let end = reader(Begin::LastChunk, None).first_offset().await?;
+        let begin = end.saturating_sub(i64::from(NEWEST));
+        let mut all = reader(Begin::Since, Some(mark.clone()));
+        if all.first_offset().await? >= begin {
+            return Ok(Lately { reader: Box::new(all), newest_only: None });
+        }
+        drop(all);
+        let newest = reader(Begin::Offset(begin), Some(mark));
+        Ok(Lately { reader: Box::new(newest), newest_only: Some(NEWEST) })
+    }
+
     async fn read_about(&self, about: About, since: Timestamp, until: Until) -> Result<Box<dyn Reader>, QueueError> {
         let mark = match until {
             Until::Now => Some(self.mark().await?),
             Until::Ever | Until::Forever => None,
         };
-        let from = AMQPValue::Timestamp(u64::try_from(since.as_second().saturating_sub(SLACK_S)).unwrap_or(0));
-        let mut reader = LogReader {
-            names: self.names.clone(),
-            link: self.link.clone(),
-            about,
-            since,
-            from,
-            mark,
-            with_progress: until == Until::Forever,
-            open: None,
-            taken: None,
-        };
+        let mut reader = self.reader(about, since, Begin::Since, mark);
+        reader.with_progress = until == Until::Forever;
         reader.open().await?;
         Ok(Box::new(reader))
     }
@@ -102,173 +98,4 @@ impl Log for RabbitLog {
 
 fn encode(event: &Event) -> Result<Vec<u8>, QueueError> {
     serde_json::to_vec(event).map_err(|error| QueueError::Refused(format!("event is not JSON: {error}")))
-}
-
-struct LogReader {
-    names: Arc<Names>,
-    link: Arc<Link>,
-    about: About,
-    since: Timestamp,
-    from: AMQPValue,
-    mark: Option<String>,
-    with_progress: bool,
-    open: Option<Subscriptions>,
-    /// Sorted out but not handed on: [`Reader::next`] may be cancelled while it acknowledges.
-    taken: Option<Taken>,
-}
-
-struct Subscriptions {
-    log: lapin::Consumer,
-    /// Only for readers that stay.
-    progress: Option<lapin::Consumer>,
-    /// What was read and not acknowledged: how many messages of this channel, and the last of them.
-    owed: Option<(u16, Acker)>,
-}
-
-impl Subscriptions {
-    /// The next message. Nothing is left unacknowledged while it is waited for, lest the broker take us for stuck.
-    async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
-        if let Some(ready) = self.received().now_or_never() {
-            return ready;
-        }
-        self.credit().await;
-        self.received().await
-    }
-
-    async fn received(&mut self) -> Option<lapin::Result<Delivery>> {
-        match self.progress.as_mut() {
-            None => self.log.next().await,
-            Some(progress) => tokio::select! {
-                message = self.log.next() => message,
-                message = progress.next() => message,
-            },
-        }
-    }
-
-    async fn owe(&mut self, acker: Acker) {
-        let count = self.owed.as_ref().map_or(0, |(count, _)| *count).saturating_add(1);
-        self.owed = Some((count, acker));
-        if count >= CREDIT {
-            self.credit().await;
-        }
-    }
-
-    async fn credit(&mut self) {
-        let Some((_, acker)) = self.owed.take() else { return };
-        // Bounded: the client never answers for what it was given in the moment in which the connection broke.
-        let credited = rpc("basic.ack", acker.ack(BasicAckOptions { multiple: true })).await;
-        tracing::trace!(?credited, "credit to the broker");
-    }
-}
-
-impl LogReader {
-    async fn open(&mut self) -> Result<(), QueueError> {
-        if self.open.is_none() {
-            let since = Instant::now();
-            self.open = Some(self.link.patiently(|| self.subscribe(since)).await?);
-        }
-        Ok(())
-    }
-
-    async fn subscribe(&self, since: Instant) -> Result<Subscriptions, QueueError> {
-        let channel = self.link.channel().await?;
-        let progress = if self.with_progress { Some(progress(&channel, &self.names).await?) } else { None };
-        match stream(&channel, self.names.log(), self.from.clone()).await {
-            Ok(log) => Ok(Subscriptions { log, progress, owed: None }),
-            // A node reads a stream only where it has a replica, and one that has just come up has none yet.
-            Err(QueueError::Refused(reason)) if reason.contains("(406)") => {
-                if !self.link.is_endless() || since.elapsed() > REPLICA_TIME {
-                    self.link.leave(&reason).await;
-                }
-                Err(QueueError::Unavailable(format!("{reason}; another node of the cluster may have one")))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sort out one message: an event to hand on, the end, or neither.
-    fn sort(&mut self, message: &Delivery) -> Taken {
-        if let Some(AMQPValue::LongLongInt(offset)) = header(message, "x-stream-offset") {
-            self.from = AMQPValue::LongLongInt(offset.saturating_add(1));
-        }
-        if let Some(AMQPValue::LongString(mark)) = header(message, MARK) {
-            let ours = self.mark.as_ref().is_some_and(|own| own.as_bytes() == mark.as_bytes());
-            return if ours { Taken::End } else { Taken::Nothing };
-        }
-        if !self.about.may_be(&message.data) {
-            return Taken::Nothing;
-        }
-        match serde_json::from_slice::<Event>(&message.data) {
-            // A reader that stays hears whatever is said from now on, be a clock wrong.
-            Ok(event) if event.at < self.since && self.mark.is_some() => Taken::Nothing,
-            Ok(event) => Taken::Event(Box::new(event)),
-            Err(error) => {
-                tracing::debug!(%error, "an entry of the log that this version does not know");
-                Taken::Nothing
-            }
-        }
-    }
-}
-
-enum Taken {
-    Event(Box<Event>),
-    Nothing,
-    End,
-}
-
-#[async_trait]
-impl Reader for LogReader {
-    async fn next(&mut self) -> Result<Option<Event>, QueueError> {
-        loop {
-            match self.taken.take() {
-                Some(Taken::Event(event)) => return Ok(Some(*event)),
-                Some(Taken::End) => {
-                    self.taken = Some(Taken::End);
-                    self.open = None;
-                    return Ok(None);
-                }
-                Some(Taken::Nothing) | None => {}
-            }
-            self.open().await?;
-            let Some(open) = self.open.as_mut() else { continue };
-            let message = open.next().await;
-            let Some(Ok(message)) = message else {
-                tracing::debug!("reading of the log broke off; going on where it was");
-                self.open = None;
-                continue;
-            };
-            self.taken = Some(self.sort(&message));
-            if let Some(open) = self.open.as_mut() {
-                open.owe(message.acker).await;
-            }
-        }
-    }
-}
-
-fn header<'a>(message: &'a Delivery, name: &str) -> Option<&'a AMQPValue> {
-    message.properties.headers().as_ref()?.inner().get(name)
-}
-
-async fn stream(channel: &Channel, queue: ShortString, from: AMQPValue) -> Result<lapin::Consumer, QueueError> {
-    rpc("basic.qos", channel.basic_qos(READ_AHEAD, BasicQosOptions::default())).await?;
-    let mut arguments = FieldTable::default();
-    arguments.insert(short("x-stream-offset"), from);
-    let options = BasicConsumeOptions::default();
-    rpc("read the log", channel.basic_consume(queue, ShortString::default(), options, arguments)).await
-}
-
-async fn progress(channel: &Channel, names: &Names) -> Result<lapin::Consumer, QueueError> {
-    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let queue =
-        rpc("listen for progress", channel.queue_declare(ShortString::default(), own, FieldTable::default())).await?;
-    let name = queue.name().clone();
-    let key = short("event.*.progress");
-    rpc(
-        "listen for progress",
-        channel.queue_bind(name.clone(), names.events(), key, QueueBindOptions::default(), FieldTable::default()),
-    )
-    .await?;
-    let options = BasicConsumeOptions::default();
-    rpc("listen for progress", channel.basic_consume(name, ShortString::default(), options, FieldTable::default()))
-        .await
 }

@@ -8,6 +8,7 @@ mod link;
 mod log;
 mod pool;
 mod publisher;
+mod reader;
 mod settle;
 mod state;
 mod tls;
