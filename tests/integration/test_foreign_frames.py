@@ -55,6 +55,9 @@ EVERY_TYPE: dict[str, Any] = {
     "nothing": None,
     "ü": "no ascii",
 }
+# Arrays in arrays: five bytes a level, 18,000 levels.
+DEEP = b"".join(struct.pack(">cI", b"A", 5 * level) for level in reversed(range(18_000)))
+NO_TEXT = b"\xff\xfe \xc3"
 OURS = ("attempt", "starts", "detached", "first-at", "last-at", "error", "due", "burial", "mark", "unknown")
 
 
@@ -64,6 +67,7 @@ class Frame:
 
     label: str
     properties: dict[str, Any] = field(default_factory=dict)
+    lane: str | bytes = "upload.amd64"
 
 
 def _ours(value: Any) -> dict[str, Any]:
@@ -93,6 +97,11 @@ FRAMES = [
     Frame("message-id-of-255", {"message_id": "m" * 255}),
     Frame("reply-to", {"reply_to": "amq.rabbitmq.reply-to.nowhere", "correlation_id": "c", "type": "t", "app_id": "a"}),
     Frame("timestamp-of-the-far-future", {"timestamp": 2**63 - 1}),
+    Frame("message-id-of-no-text", {"message_id": NO_TEXT}),
+    Frame("short-strings-of-no-text", dict.fromkeys(("content_type", "correlation_id", "type", "app_id"), NO_TEXT)),
+    Frame("header-names-of-no-text", {"headers": {NO_TEXT: 1, "in": {NO_TEXT: NO_TEXT}}}),
+    Frame("deep-headers", {"headers": {"deep": Raw(DEEP[:1], DEEP[1:])}}),
+    Frame("routing-key-of-no-text", lane=b"upload." + NO_TEXT),
 ]
 
 
@@ -118,12 +127,12 @@ def sent(site: Site, worker: Worker) -> dict[str, dict[str, Any]]:
     jobs: dict[str, dict[str, Any]] = {}
     for frame in FRAMES:
         job = message(upload_spec(f"frame-{frame.label}", site.qcow2()))
-        _send(site, json.dumps(job).encode(), frame.properties)
+        _send(site, json.dumps(job).encode(), frame.properties, frame.lane)
         jobs[frame.label] = job
     return jobs
 
 
-def _send(site: Site, body: bytes, properties: dict[str, Any], lane: str = "upload.amd64") -> None:
+def _send(site: Site, body: bytes, properties: dict[str, Any], lane: str | bytes = "upload.amd64") -> None:
     """Confirmed, as pika sends it, with the field types that it lacks."""
     known = pika.data.encode_value
 
@@ -136,7 +145,8 @@ def _send(site: Site, body: bytes, properties: dict[str, Any], lane: str = "uplo
     with pytest.MonkeyPatch.context() as patch, site.amqp().channel() as channel:
         patch.setattr(pika.data, "encode_value", encode)
         channel.confirm_delivery()
-        channel.basic_publish(site.amqp().queue("jobs"), lane, body, pika.BasicProperties(**properties), mandatory=True)
+        key: Any = lane  # pika sends bytes too, whatever its types say
+        channel.basic_publish(site.amqp().queue("jobs"), key, body, pika.BasicProperties(**properties), mandatory=True)
 
 
 def _goes_on(site: Site, worker: Worker) -> None:

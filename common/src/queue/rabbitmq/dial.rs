@@ -12,6 +12,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::legible::{self, Legible};
 use super::link::{Link, rpc, sorted};
 use super::state::{State, follow};
 use super::tls;
@@ -51,24 +52,24 @@ impl Wire {
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         uri.query.frame_max.get_or_insert(FRAME_MAX);
         let secure = if host.secure() { Some(tls::connector(&host.tls)?) } else { None };
-        let runtime = lapin::runtime::default_runtime().map_err(|error| QueueError::Unavailable(error.to_string()))?;
+        let (runtime, connecting) = legible::runtime();
         let socket = Socket::default();
         let kept = socket.clone();
         let (name_of, port) = (host.name.clone(), host.port);
         let opening = Connection::connector(
             uri,
             runtime,
-            async move |_, runtime| {
+            async move |_, _| {
                 let opened = timeout(limit, async {
-                    let addresses = runtime.to_socket_addrs((name_of.clone(), port));
-                    let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                    let addresses = connecting.to_socket_addrs((name_of.clone(), port));
+                    let mut stream = AsyncTcpStream::connect(&connecting, addresses).await?;
                     if let AsyncTcpStream::Plain(plain) = &stream {
                         kept.keep(plain.get_ref())?;
                     }
-                    match &secure {
-                        Some(connector) => stream.into_rustls(connector, &name_of).await,
-                        None => Ok(stream),
+                    if let Some(connector) = &secure {
+                        stream = stream.into_rustls(connector, &name_of).await?;
                     }
+                    Ok(AsyncTcpStream::Plain(Legible::new(stream)))
                 });
                 Ok(opened.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten()?)
             },

@@ -4,6 +4,7 @@ mod consumer;
 mod desk;
 mod dial;
 mod envelope;
+mod legible;
 mod link;
 mod log;
 mod pool;
