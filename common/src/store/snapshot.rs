@@ -74,6 +74,17 @@ pub async fn find(glance: &Glance, server: &str, job: &str) -> Result<Option<Ima
     Ok(images.into_iter().next())
 }
 
+/// The image that `job` has made a revision already, of whichever server.
+///
+/// # Errors
+/// [`StoreError::Cloud`].
+pub async fn published(glance: &Glance, job: &str) -> Result<Option<Image>, StoreError> {
+    let owner = glance.session().project_id().await?;
+    let property = vec![(stamp::JOB.to_owned(), job.to_owned())];
+    let images = glance.list(&ImageQuery { owner: Some(owner), property, ..ImageQuery::default() }).await?.value;
+    Ok(images.into_iter().find(|image| image.status == ImageStatus::Active && stamp::is_verified(image)))
+}
+
 async fn at(nova: &Nova, server: &str, image: Image) -> Result<Snapshot, StoreError> {
     match image.status {
         ImageStatus::Active => {}

@@ -48,7 +48,10 @@ impl Build<'_> {
         let name = name.to_owned();
         let server = match self.servers(&name).await?.into_iter().next() {
             Some(server) => server.id,
-            None => self.create(&name, is_check).await?,
+            None => match self.published().await? {
+                Some(image) => return self.go_by(image),
+                None => self.create(&name, is_check).await?,
+            },
         };
         if is_check {
             self.state.checker = Some(server);

@@ -1,6 +1,7 @@
 //! From a server that is off to a revision, and its copies.
 
 use imagewright_common::job::{CloudName, DiskFormat, ImageRef, Message, Source, Spec, UploadSpec, Visibility};
+use imagewright_common::openstack::Image;
 use imagewright_common::store::snapshot::{self, Snapshot};
 use imagewright_common::store::stamp;
 use serde_json::json;
@@ -16,6 +17,11 @@ use crate::verdict::Ended;
 
 impl Build<'_> {
     pub(super) async fn snapshot(&mut self) -> Result<Ended, Failure> {
+        // Somebody who came late may have started it again, and it is clean no more.
+        if self.state.asked == 0 && !self.is_asked_for().await? && self.server().await?.status != "SHUTOFF" {
+            self.state.cleaning = false;
+            return self.enter(Phase::Clean);
+        }
         let server = self.state.server.clone().unwrap_or_default();
         let properties = self.properties();
         let name = self.spec.name.as_str();
@@ -110,11 +116,23 @@ impl Build<'_> {
         Ok(Ended::Succeeded { result, children: vec![prune] })
     }
 
-    /// Whether the image is a revision already.
-    pub(super) async fn is_published(&self) -> Result<bool, Failure> {
+    /// The image that this build has made a revision already. Its message may come twice, when a worker dies between
+    /// sending the next step and giving back the one before, and the two may go on at once: one of them comes last.
+    pub(super) async fn published(&self) -> Result<Option<Image>, Failure> {
+        Ok(snapshot::published(&self.glance, &self.message.id.to_string()).await?)
+    }
+
+    /// What is left where the image is a revision already: to say so, and to clear away.
+    pub(super) fn go_by(&mut self, image: Image) -> Result<Ended, Failure> {
+        self.state.failure = None;
+        self.state.image = Some(image.id);
+        self.enter(Phase::Publish)
+    }
+
+    /// Whether the image was asked for, by whomever.
+    pub(super) async fn is_asked_for(&self) -> Result<bool, Failure> {
         let Some(server) = &self.state.server else { return Ok(false) };
-        let image = snapshot::find(&self.glance, server, &self.message.id.to_string()).await?;
-        Ok(image.as_ref().is_some_and(stamp::is_verified))
+        Ok(snapshot::find(&self.glance, server, &self.message.id.to_string()).await?.is_some())
     }
 
     /// An image that is no revision, and will be none.

@@ -170,7 +170,7 @@ impl Build<'_> {
         if server.is_broken() {
             return self.fail(broken(&server), None);
         }
-        if server.status == "SHUTOFF" && self.state.cleaning {
+        if server.status == "SHUTOFF" && (self.state.cleaning || self.is_asked_for().await?) {
             return self.enter(Phase::Snapshot);
         }
         if server.status == "SHUTOFF" {

@@ -44,7 +44,7 @@ pub(super) async fn advance(tools: &Tools, message: &Message, spec: &BuildSpec, 
 /// Remove what the build has on its cloud, unless its image is a revision already.
 pub(super) async fn withdraw(tools: &Tools, message: &Message, spec: &BuildSpec) -> Result<Withdrawn, Failure> {
     let build = Build::new(tools, message, spec).await?;
-    if !build.state.children.is_empty() || build.is_published().await? {
+    if !build.state.children.is_empty() || build.published().await?.is_some() {
         return Ok(Withdrawn::TooLate);
     }
     build.drop_image().await?;
@@ -54,7 +54,7 @@ pub(super) async fn withdraw(tools: &Tools, message: &Message, spec: &BuildSpec)
 /// The same for a build that is given up.
 pub(super) async fn abandon(tools: &Tools, message: &Message, spec: &BuildSpec) -> Result<(), Failure> {
     let build = Build::new(tools, message, spec).await?;
-    if !build.is_published().await? {
+    if build.published().await?.is_none() {
         build.drop_image().await?;
     }
     if build.state.phase == Phase::Teardown {
@@ -110,13 +110,20 @@ impl<'a> Build<'a> {
             Phase::Publish => self.publish().await,
             Phase::Teardown => return self.end().await,
         };
-        match ended {
+        let ended = match ended {
             // What the cloud will never do is no reason to leave servers behind: the end is reached through teardown.
             Err(Failure { sort: Sort::Rejected { field }, error, .. }) if phase != Phase::Plan => {
                 self.fail(error, field)
             }
             ended => ended,
+        };
+        if self.state.failure.is_some()
+            && phase != Phase::Publish
+            && let Some(image) = self.published().await?
+        {
+            return self.go_by(image);
         }
+        ended
     }
 
     fn next(&self, after: Duration, why: impl Into<String>) -> Result<Ended, Failure> {
