@@ -30,8 +30,11 @@ class Builder:
         namespace: str = "builds",
         limits: Mapping[str, str] | None = None,
         others: Mapping[str, FakeCloud] | None = None,
+        url: str | None = None,
     ) -> None:
-        """`others` are clouds beside `cloud`, which is called "fake"; `limits` replace some `step_limits`."""
+        """`others` are clouds beside `cloud`, which is called "fake" and reached at `url`; `limits` replace some
+        `step_limits`.
+        """
         self.cloud, self.files = cloud, files
         files.files["provision.sh"] = SCRIPT
         secrets = folder / "secrets"
@@ -44,6 +47,8 @@ class Builder:
         policy = folder / "policy.yaml"
         policy.write_text(yaml.safe_dump({**allowed, "secrets": {"TOKEN": {"hosts": [LOOPBACK]}}}))
         entries = {name: one.entry() for name, one in {"fake": cloud, **(others or {})}.items()}
+        if url:
+            entries["fake"]["auth"]["auth_url"] = f"{url}/identity/v3"
         clouds = folder / "clouds.yaml"
         clouds.write_text(yaml.safe_dump({"clouds": entries}))
         env = {"SSL_CERT_FILE": str(files.ca)}

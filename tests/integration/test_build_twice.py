@@ -5,7 +5,7 @@ Both copies then go on, one of them late: there is one image, and whoever comes 
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fakes.site import Builder
 from harness.cli import ENDED
 from harness.https import FileServer
 from harness.process import wait_for
+from harness.proxy import Proxy
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("builds")]
 
@@ -38,15 +39,26 @@ ROW = "namespace, tap, id, payload, attempt, crashes, detached, first_at, last_e
 
 
 @pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory, files: FileServer) -> Iterator[Builder]:
-    cloud = FakeCloud()
-    cloud.start()
-    made = Builder(tmp_path_factory.mktemp("twice"), files, cloud)
-    try:
+def cloud() -> Iterator[FakeCloud]:
+    made = FakeCloud()
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def proxy(cloud: FakeCloud) -> Iterator[Proxy]:
+    with Proxy(cloud.port) as made:
         yield made
-    finally:
-        made.stop()
-        cloud.stop()
+
+
+@pytest.fixture(scope="module")
+def builder(
+    tmp_path_factory: pytest.TempPathFactory, files: FileServer, cloud: FakeCloud, proxy: Proxy
+) -> Iterator[Builder]:
+    made = Builder(tmp_path_factory.mktemp("twice"), files, cloud, url=proxy.url)
+    yield made
+    made.stop()
 
 
 class Copies:
@@ -59,8 +71,8 @@ class Copies:
         self._row: list[Any] = list(found)
         self._message: dict[str, Any] = json.loads(self._row[3])
 
-    def put_back(self, step: str) -> None:
-        """Puts the message onto its lane as it was in `step`, and waits until its first step from there was done."""
+    def put_back(self, step: str) -> Callable[[], bool]:
+        """Puts the message onto its lane as it was in `step`; tells whether its first step from there was done."""
         state = self._message["progress"]["state"]
         kept = {name: state[name] for name in KNOWN[step]}
         blank = {**dict.fromkeys(state), "children": [], "offset": 0, "provisioned": False, "cleaning": False}
@@ -74,17 +86,25 @@ class Copies:
             with closing(sqlite3.connect(self._path, timeout=30)) as database:
                 return not database.execute("SELECT 1 FROM jobs WHERE seq = ?", [place]).fetchall()
 
-        wait_for(f"the copy is past {step}", is_done, 60)
+        return is_done
 
 
-def _at_its_image(builder: Builder, name: str) -> tuple[str, Any, Copies]:
-    """A build whose image is being made, for as long as its server is not let go: the job, the server, the copies."""
+def _at_their_images(builder: Builder, name: str) -> dict[str, tuple[str, Copies]]:
+    """A build for each step, all at once: their images are being made, for as long as their servers are not let go."""
     builder.cloud.faults.server(f"^{name}-", Fate(snapshot="busy"))
-    job = builder.build(name)
-    wait_for("its image is made", lambda: "the server is still image_uploading" in builder.told(job), 120, every=0.2)
-    (server,) = builder.cloud.servers(f"{name}-")
-    copies = wait_for("its message waits", lambda: Copies(builder.client.folder / "queue.db", job), 30, every=0.05)
-    return job, server, copies
+    jobs = {step: builder.build(f"{name}-{step}") for step in KNOWN}
+    busy = "the server is still image_uploading"
+    path = builder.client.folder / "queue.db"
+    found: dict[str, tuple[str, Copies]] = {}
+    for step, job in jobs.items():
+        wait_for("its image is made", lambda job=job: busy in builder.told(job), 120, every=0.2)
+        found[step] = job, wait_for("its message waits", lambda job=job: Copies(path, job), 30, every=0.05)
+    return found
+
+
+def _let_go(builder: Builder, name: str) -> None:
+    for server in builder.cloud.servers(f"{name}-"):
+        server.guest.fate = Fate()
 
 
 def _has_ended_alike(builder: Builder, name: str, job: str, times: int) -> None:
@@ -99,20 +119,36 @@ def _has_ended_alike(builder: Builder, name: str, job: str, times: int) -> None:
     assert builder.left(name) == []
 
 
-@pytest.mark.parametrize("step", KNOWN)
-def test_a_copy_that_is_behind_while_the_image_is_made(builder: Builder, step: str) -> None:
-    name = f"behind-{step}"
-    job, server, copies = _at_its_image(builder, name)
-    copies.put_back(step)
-    server.guest.fate = Fate()
-    _has_ended_alike(builder, name, job, 2)
+def test_copies_that_are_behind_while_the_image_is_made(builder: Builder) -> None:
+    builds = _at_their_images(builder, "behind")
+    done = {step: copies.put_back(step) for step, (_, copies) in builds.items()}
+    for step, is_done in done.items():
+        wait_for(f"the copy is past {step}", is_done, 60)
+    _let_go(builder, "behind")
+    for step, (job, _) in builds.items():
+        _has_ended_alike(builder, f"behind-{step}", job, 2)
 
 
-@pytest.mark.parametrize("step", KNOWN)
-def test_a_copy_that_comes_after_the_end(builder: Builder, step: str) -> None:
-    name = f"late-{step}"
-    job, server, copies = _at_its_image(builder, name)
-    server.guest.fate = Fate()
-    builder.client.tree_ended(job, 100)
-    copies.put_back(step)
-    _has_ended_alike(builder, name, job, 2)
+def test_copies_that_come_after_the_end(builder: Builder) -> None:
+    builds = _at_their_images(builder, "late")
+    _let_go(builder, "late")
+    for job, _ in builds.values():
+        builder.client.tree_ended(job, 100)
+    for step, (_, copies) in builds.items():
+        copies.put_back(step)
+    for step, (job, _) in builds.items():
+        _has_ended_alike(builder, f"late-{step}", job, 2)
+
+
+def test_of_two_servers_that_are_asked_for_at_once_one_is_the_builder(
+    builder: Builder, cloud: FakeCloud, proxy: Proxy
+) -> None:
+    first, second = (proxy.hold("POST", "/v2.1/servers$") for _ in range(2))
+    job = builder.build("both")
+    first.wait_met()
+    Copies(builder.client.folder / "queue.db", job).put_back("boot")
+    second.wait_met()
+    second.let_go()
+    first.let_go()
+    wait_for("both servers are there", lambda: len(cloud.servers("both-")) == 2, 30, every=0.05)
+    _has_ended_alike(builder, "both", job, 2)

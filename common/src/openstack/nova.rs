@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -34,6 +35,9 @@ pub struct Server {
     pub id: String,
     /// Its name; several servers may share one.
     pub name: String,
+    /// When it was asked for, in whole seconds, by Nova's clock.
+    #[serde(default)]
+    pub created: Option<Timestamp>,
     /// `BUILD`, `ACTIVE`, `SHUTOFF`, `ERROR` and others ("Server statuses" of the API reference).
     pub status: String,
     /// What Nova is doing with it just now; none when it is at rest.

@@ -1,13 +1,19 @@
 //! Key pair, security group, and the server itself.
 
+use std::time::Duration;
+
 use imagewright_common::openstack::{CloudErrorKind, NewServer, Server};
+use jiff::SignedDuration;
 
 use super::plan::{login, rejected};
 use super::state::Phase;
-use super::{Build, Failure};
+use super::{Build, Failure, LOOK_SOON};
 use crate::content;
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
+
+/// After this long no server is made any more that Nova calls as old as one that is there.
+const ALIKE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The last lines of a console that an error repeats.
 const CONSOLE_TAIL: usize = 40;
@@ -41,8 +47,8 @@ impl Build<'_> {
         self.enter(Phase::Boot)
     }
 
-    /// Find the server, or ask for it. Two workers at once make two: the one with the lower id is the builder, and the
-    /// other goes with the teardown.
+    /// Find the server, or ask for it. Two copies of the message at once may make two of them: which is the builder is
+    /// settled while it is waited for, and the other goes with the teardown.
     pub(super) async fn boot(&mut self) -> Result<Ended, Failure> {
         let (name, is_check) = self.role();
         let name = name.to_owned();
@@ -53,12 +59,16 @@ impl Build<'_> {
                 None => self.create(&name, is_check).await?,
             },
         };
-        if is_check {
+        self.settle_on(server);
+        self.enter(if is_check { Phase::CheckActive } else { Phase::Active })
+    }
+
+    fn settle_on(&mut self, server: String) {
+        if self.role().1 {
             self.state.checker = Some(server);
         } else {
             self.state.server = Some(server);
         }
-        self.enter(if is_check { Phase::CheckActive } else { Phase::Active })
     }
 
     /// Whose server this phase is about: the name, and whether it is the one that checks the image.
@@ -79,11 +89,11 @@ impl Build<'_> {
         }
     }
 
-    /// Servers of exactly this name, in a fixed order.
+    /// Servers of exactly this name, the oldest first.
     pub(super) async fn servers(&self, name: &str) -> Result<Vec<Server>, Failure> {
         let mut servers = self.nova.servers(name).await.map_err(cloud)?;
         servers.retain(|server| server.name == name && server.status != "DELETED" && server.status != "SOFT_DELETED");
-        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        servers.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(servers)
     }
 
@@ -133,7 +143,17 @@ impl Build<'_> {
         if server.status != "ACTIVE" {
             return self.wait(format!("the server is {}", server.status));
         }
-        let (_, is_check) = self.role();
+        // Of two that were asked for at once, whoever looks now goes on with the same one: Nova's times are in whole
+        // seconds, and after two of them nobody makes one that is as old.
+        let (name, is_check) = self.role();
+        let oldest = self.servers(name).await?.into_iter().next();
+        if let Some(oldest) = oldest.filter(|oldest| oldest.id != server.id) {
+            self.settle_on(oldest.id);
+            return self.next(Duration::ZERO, "another server of this build is older");
+        }
+        if self.state.age() < ALIKE {
+            return self.next(LOOK_SOON, "whether there is another server of this build");
+        }
         self.enter(if is_check { Phase::CheckLogin } else { Phase::Login })
     }
 

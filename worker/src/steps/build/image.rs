@@ -1,14 +1,14 @@
 //! From a server that is off to a revision, and its copies.
 
 use imagewright_common::job::{CloudName, DiskFormat, ImageRef, Message, Source, Spec, UploadSpec, Visibility};
-use imagewright_common::openstack::Image;
+use imagewright_common::openstack::{CloudErrorKind, Image};
 use imagewright_common::store::snapshot::{self, Snapshot};
 use imagewright_common::store::stamp;
 use serde_json::json;
 use std::time::Duration;
 
 use super::manifest::PACKAGES;
-use super::plan::INPUTS;
+use super::plan::{INPUTS, rejected};
 use super::state::Phase;
 use super::{Build, Failure, Next, Sort};
 use crate::steps::failure::cloud;
@@ -38,8 +38,7 @@ impl Build<'_> {
 
     /// The image becomes a revision here, and goes to the other clouds.
     pub(super) async fn publish(&mut self) -> Result<Ended, Failure> {
-        let id = self.state.image.clone().unwrap_or_default();
-        let image = self.glance.get(&id).await.map_err(cloud)?.value;
+        let image = self.image().await?;
         let plan = self.planned()?;
         let mut properties = self.properties();
         properties.insert(INPUTS.to_owned(), plan.inputs.clone());
@@ -58,7 +57,7 @@ impl Build<'_> {
         properties.insert("architecture".to_owned(), self.spec.arch.glance().to_owned());
         snapshot::publish(&self.glance, &image, &properties).await?;
         let destinations: Vec<CloudName> = self.destinations().cloned().collect();
-        let children = self.copies(&id, &destinations);
+        let children = self.copies(&image.id, &destinations);
         self.state.children = children.iter().map(|child| child.id).collect();
         self.state.enter(Phase::Teardown);
         Next { after: Duration::ZERO, why: "teardown is next".to_owned(), children }.with(self.message, &self.state)
@@ -99,8 +98,7 @@ impl Build<'_> {
             let sort = Sort::Rejected { field: fault.field.clone() };
             return Err(Failure::plain(sort, format!("{}{leftovers}", fault.error)));
         }
-        let id = self.state.image.clone().unwrap_or_default();
-        let image = self.glance.get(&id).await.map_err(cloud)?.value;
+        let image = self.image().await?;
         let prune = prune_child(self.message, &self.spec.name, &self.spec.cloud, self.spec.keep, self.spec.arch);
         let mut children = self.state.children.clone();
         children.push(prune.id);
@@ -120,6 +118,18 @@ impl Build<'_> {
     /// sending the next step and giving back the one before, and the two may go on at once: one of them comes last.
     pub(super) async fn published(&self) -> Result<Option<Image>, Failure> {
         Ok(snapshot::published(&self.glance, &self.message.id.to_string()).await?)
+    }
+
+    /// The image of this build.
+    async fn image(&self) -> Result<Image, Failure> {
+        let id = self.state.image.as_deref().unwrap_or_default();
+        match self.glance.get(id).await {
+            Ok(image) => Ok(image.value),
+            Err(error) if error.kind == CloudErrorKind::NotFound => {
+                Err(rejected("spec.cloud", format!("image {id} was deleted by somebody else before the build ended")))
+            }
+            Err(error) => Err(cloud(error)),
+        }
     }
 
     /// What is left where the image is a revision already: to say so, and to clear away.
