@@ -107,11 +107,11 @@ def _let_go(builder: Builder, name: str) -> None:
         server.guest.fate = Fate()
 
 
-def _has_ended_alike(builder: Builder, name: str, job: str, times: int) -> None:
+def _has_ended_alike(builder: Builder, name: str, job: str) -> None:
     def said() -> list[str]:
         return [entry["event"] for entry in builder.client.json("log", job) if entry["event"] in ENDED]
 
-    wait_for(f"its end is said {times} times", lambda: len(said()) == times, 120, every=0.3)
+    wait_for("its end is said twice", lambda: len(said()) == 2, 120, every=0.3)
     assert set(said()) == {"succeeded"}
     (image,) = builder.images(name)
     assert image["imagewright_verified"] == image["os_hash_value"]
@@ -126,7 +126,7 @@ def test_copies_that_are_behind_while_the_image_is_made(builder: Builder) -> Non
         wait_for(f"the copy is past {step}", is_done, 60)
     _let_go(builder, "behind")
     for step, (job, _) in builds.items():
-        _has_ended_alike(builder, f"behind-{step}", job, 2)
+        _has_ended_alike(builder, f"behind-{step}", job)
 
 
 def test_copies_that_come_after_the_end(builder: Builder) -> None:
@@ -137,7 +137,7 @@ def test_copies_that_come_after_the_end(builder: Builder) -> None:
     for step, (_, copies) in builds.items():
         copies.put_back(step)
     for step, (job, _) in builds.items():
-        _has_ended_alike(builder, f"late-{step}", job, 2)
+        _has_ended_alike(builder, f"late-{step}", job)
 
 
 def test_of_two_servers_that_are_asked_for_at_once_one_is_the_builder(
@@ -151,4 +151,4 @@ def test_of_two_servers_that_are_asked_for_at_once_one_is_the_builder(
     second.let_go()
     first.let_go()
     wait_for("both servers are there", lambda: len(cloud.servers("both-")) == 2, 30, every=0.05)
-    _has_ended_alike(builder, "both", job, 2)
+    _has_ended_alike(builder, "both", job)

@@ -68,10 +68,8 @@ pub async fn make(
 /// # Errors
 /// [`StoreError::Cloud`].
 pub async fn find(glance: &Glance, server: &str, job: &str) -> Result<Option<Image>, StoreError> {
-    let owner = glance.session().project_id().await?;
     let property = vec![(INSTANCE.to_owned(), server.to_owned()), (stamp::JOB.to_owned(), job.to_owned())];
-    let images = glance.list(&ImageQuery { owner: Some(owner), property, ..ImageQuery::default() }).await?.value;
-    Ok(images.into_iter().next())
+    Ok(list(glance, property).await?.into_iter().next())
 }
 
 /// The image that `job` has made a revision already, of whichever server.
@@ -79,10 +77,14 @@ pub async fn find(glance: &Glance, server: &str, job: &str) -> Result<Option<Ima
 /// # Errors
 /// [`StoreError::Cloud`].
 pub async fn published(glance: &Glance, job: &str) -> Result<Option<Image>, StoreError> {
-    let owner = glance.session().project_id().await?;
-    let property = vec![(stamp::JOB.to_owned(), job.to_owned())];
-    let images = glance.list(&ImageQuery { owner: Some(owner), property, ..ImageQuery::default() }).await?.value;
+    let images = list(glance, vec![(stamp::JOB.to_owned(), job.to_owned())]).await?;
     Ok(images.into_iter().find(|image| image.status == ImageStatus::Active && stamp::is_verified(image)))
+}
+
+/// Images of this project with these properties.
+async fn list(glance: &Glance, property: Vec<(String, String)>) -> Result<Vec<Image>, StoreError> {
+    let owner = glance.session().project_id().await?;
+    Ok(glance.list(&ImageQuery { owner: Some(owner), property, ..ImageQuery::default() }).await?.value)
 }
 
 async fn at(nova: &Nova, server: &str, image: Image) -> Result<Snapshot, StoreError> {

@@ -143,6 +143,9 @@ impl Build<'_> {
         if server.status != "ACTIVE" {
             return self.wait(format!("the server is {}", server.status));
         }
+        if self.state.age() < ALIKE {
+            return self.next(LOOK_SOON, "whether there is another server of this build");
+        }
         // Of two that were asked for at once, whoever looks now goes on with the same one: Nova's times are in whole
         // seconds, and after two of them nobody makes one that is as old.
         let (name, is_check) = self.role();
@@ -150,9 +153,6 @@ impl Build<'_> {
         if let Some(oldest) = oldest.filter(|oldest| oldest.id != server.id) {
             self.settle_on(oldest.id);
             return self.next(Duration::ZERO, "another server of this build is older");
-        }
-        if self.state.age() < ALIKE {
-            return self.next(LOOK_SOON, "whether there is another server of this build");
         }
         self.enter(if is_check { Phase::CheckLogin } else { Phase::Login })
     }

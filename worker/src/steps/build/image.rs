@@ -18,7 +18,7 @@ use crate::verdict::Ended;
 impl Build<'_> {
     pub(super) async fn snapshot(&mut self) -> Result<Ended, Failure> {
         // Somebody who came late may have started it again, and it is clean no more.
-        if self.state.asked == 0 && !self.is_asked_for().await? && self.server().await?.status != "SHUTOFF" {
+        if self.state.asked == 0 && self.server().await?.status != "SHUTOFF" && !self.is_asked_for().await? {
             self.state.cleaning = false;
             return self.enter(Phase::Clean);
         }
