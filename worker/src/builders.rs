@@ -1,9 +1,9 @@
 //! What workers need to have in common to build together: the seed from which the keys of every build are derived, and
 //! the secrets that scripts may be given.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Read, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
+use tempfile::{NamedTempFile, PersistError};
 use url::Url;
 use uuid::Uuid;
 
@@ -141,31 +142,43 @@ fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The seed, whole at any moment that somebody else may look: builds begin at once, and workers of one machine too.
 fn read_or_make(path: &Path) -> anyhow::Result<Vec<u8>> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(seed) = read_seed(path)? {
+        return Ok(seed);
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let mut seed = [0; SEED_LENGTH];
-            fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
-            file.write_all(&seed)?;
-            file.sync_all()?;
-            Ok(seed.to_vec())
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let seed = read_private(path)?;
-            if seed.len() < SEED_LENGTH {
-                bail!("it holds {} bytes: {SEED_LENGTH} random ones at least", seed.len());
-            }
-            Ok(seed)
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut seed = [0; SEED_LENGTH];
+    fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(&seed)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(seed.to_vec()),
+        Err(PersistError { error, .. }) if error.kind() == ErrorKind::AlreadyExists => {
+            read_seed(path)?.context("it is made and removed again and again")
         }
         Err(error) => Err(error.into()),
     }
 }
 
+fn read_seed(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    if !path.try_exists()? {
+        return Ok(None);
+    }
+    let seed = read_private(path)?;
+    if seed.len() < SEED_LENGTH {
+        bail!("it holds {} bytes: {SEED_LENGTH} random ones at least", seed.len());
+    }
+    Ok(Some(seed))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
     use super::*;
 
     fn private(path: &Path, bytes: &[u8]) {
@@ -200,6 +213,25 @@ mod tests {
         assert_ne!(public(&one, job, 0), public(&one, Uuid::from_u128(8), 0));
         assert_ne!(one.keys(job, 0).unwrap().host.public, public(&one, job, 0));
         assert_eq!(fs::metadata(&seed).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_seed_that_many_need_at_once_is_made_once() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let seed = folder.path().join("seed");
+            let begin = Barrier::new(8);
+            let read = || {
+                begin.wait();
+                read_or_make(&seed).unwrap()
+            };
+            let seeds: Vec<_> = thread::scope(|scope| {
+                let readers: Vec<_> = (0..8).map(|_| scope.spawn(read)).collect();
+                readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+            });
+            assert!(seeds.iter().all(|one| *one == fs::read(&seed).unwrap()));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
     }
 
     #[test]
