@@ -107,12 +107,19 @@ def _let_go(builder: Builder, name: str) -> None:
         server.guest.fate = Fate()
 
 
-def _has_ended_alike(builder: Builder, name: str, job: str) -> None:
-    def said() -> list[str]:
-        return [entry["event"] for entry in builder.client.json("log", job) if entry["event"] in ENDED]
+def _ends_said(builder: Builder, job: str) -> list[str]:
+    return [entry["event"] for entry in builder.client.json("log", job) if entry["event"] in ENDED]
 
-    wait_for("its end is said twice", lambda: len(said()) == 2, 120, every=0.3)
-    assert set(said()) == {"succeeded"}
+
+def _is_queue_empty(builder: Builder) -> bool:
+    path = builder.client.folder / "queue.db"
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        return not database.execute("SELECT 1 FROM jobs").fetchall()
+
+
+def _has_ended_alike(builder: Builder, name: str, job: str) -> None:
+    """Two that were at work at once both say it, unless one has heard the other."""
+    assert set(_ends_said(builder, job)) == {"succeeded"}
     (image,) = builder.images(name)
     assert image["imagewright_verified"] == image["os_hash_value"]
     assert builder.client.dead() == {}
@@ -125,19 +132,46 @@ def test_copies_that_are_behind_while_the_image_is_made(builder: Builder) -> Non
     for step, is_done in done.items():
         wait_for(f"the copy is past {step}", is_done, 60)
     _let_go(builder, "behind")
+    wait_for("all copies are done with", lambda: _is_queue_empty(builder), 150, every=0.3)
     for step, (job, _) in builds.items():
         _has_ended_alike(builder, f"behind-{step}", job)
 
 
-def test_copies_that_come_after_the_end(builder: Builder) -> None:
-    builds = _at_their_images(builder, "late")
-    _let_go(builder, "late")
+def _ended_before(builder: Builder, name: str) -> dict[str, tuple[str, Copies]]:
+    """A build for each step, all of which have ended well."""
+    builds = _at_their_images(builder, name)
+    _let_go(builder, name)
     for job, _ in builds.values():
         builder.client.tree_ended(job, 100)
+    return builds
+
+
+def test_copies_that_come_after_the_end(builder: Builder) -> None:
+    builds = _ended_before(builder, "late")
     for step, (_, copies) in builds.items():
         copies.put_back(step)
+    wait_for("all copies are done with", lambda: _is_queue_empty(builder), 120, every=0.3)
     for step, (job, _) in builds.items():
         _has_ended_alike(builder, f"late-{step}", job)
+        assert len(_ends_said(builder, job)) == 1
+
+
+def test_copies_that_come_after_the_image_was_pruned(builder: Builder) -> None:
+    """By a worker that was not there when the builds ended, too."""
+    builds = _ended_before(builder, "pruned")
+    images = builder.cloud.connect().image
+    for step in builds:
+        (image,) = builder.images(f"pruned-{step}")
+        images.delete_image(image["id"])
+    builder.replace_worker()
+    for step, (_, copies) in builds.items():
+        copies.put_back(step)
+    wait_for("all copies are done with", lambda: _is_queue_empty(builder), 120, every=0.3)
+    for step, (job, _) in builds.items():
+        name = f"pruned-{step}"
+        assert (_ends_said(builder, job), builder.images(name)) == (["succeeded"], [])
+        assert builder.left(name) == []
+    assert builder.client.dead() == {}
 
 
 def test_of_two_servers_that_are_asked_for_at_once_one_is_the_builder(
@@ -151,4 +185,5 @@ def test_of_two_servers_that_are_asked_for_at_once_one_is_the_builder(
     second.let_go()
     first.let_go()
     wait_for("both servers are there", lambda: len(cloud.servers("both-")) == 2, 30, every=0.05)
+    wait_for("both copies are done with", lambda: _is_queue_empty(builder), 120, every=0.3)
     _has_ended_alike(builder, "both", job)

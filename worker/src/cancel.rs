@@ -43,7 +43,7 @@ pub(crate) enum Cancelled {
 impl Desk {
     /// Cancel a job whose message or step is in hand; `untouched` if none was ever begun.
     pub(crate) async fn cancel(&self, message: &Message, untouched: bool) -> Result<Cancelled, QueueError> {
-        if self.ledger.has_ended(message.id) {
+        if self.tools.ledger.has_ended(message.id) {
             return Ok(Cancelled::Done);
         }
         match steps::withdraw(&self.tools, message).await {
@@ -89,7 +89,7 @@ impl Desk {
 
     async fn cancel_waiting(&self, request: &Event) -> anyhow::Result<()> {
         let job = Uuid::parse_str(&request.id)?;
-        if self.ledger.has_ended(job) || self.has_detached(job) {
+        if self.tools.ledger.has_ended(job) || self.has_detached(job) {
             return Ok(());
         }
         let is_over = match request.kind.as_deref().map(str::parse::<Kind>) {
@@ -98,7 +98,7 @@ impl Desk {
             }
             Some(Ok(Kind::Prune)) => {
                 let surely = Timestamp::now().saturating_add(SURELY_WAITS)?;
-                self.ledger.waits_until(job).is_some_and(|until| until > surely)
+                self.tools.ledger.waits_until(job).is_some_and(|until| until > surely)
             }
             // What these have made, their message tells, which comes by within seconds.
             Some(Ok(Kind::Snapshot | Kind::Build) | Err(_)) | None => false,

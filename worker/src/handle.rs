@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::cancel::Cancelled;
 use crate::future;
 use crate::journal::Journal;
-use crate::ledger::{Detached, Ledger};
+use crate::ledger::Detached;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::steps::{self, Tools};
@@ -42,7 +42,6 @@ pub(crate) struct Desk {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) journal: Journal,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) ledger: Arc<Ledger>,
     /// Held for writing by a job that runs alone.
     pub(crate) alone: RwLock<()>,
     /// Jobs whose steps go on here without their messages.
@@ -93,7 +92,7 @@ impl Desk {
         message.asked_at = Some(message.asked_at(first_seen));
         message.deadline = Some(message.deadline(first_seen));
         let mut may_cancel = true;
-        if self.ledger.is_wanted(&message) {
+        if self.tools.ledger.is_wanted(&message) {
             match self.cancel(&message, is_untouched(&delivery)).await? {
                 Cancelled::Done => return delivery.settle(Verdict::Done).await,
                 Cancelled::Later { after, why } => return self.put_off(delivery, &message, after, why).await,
@@ -108,7 +107,7 @@ impl Desk {
             }
         }
         self.metrics.came(&message, delivery.counts.crashes);
-        let alone_before = self.ledger.starts_alone(&message);
+        let alone_before = self.tools.ledger.starts_alone(&message);
         if let Some(refusal) = given_up(&message, alone_before, now) {
             self.bury(delivery, &message, refusal.field, refusal.reason).await?;
             // Last, for whatever it is that crashes workers.
@@ -152,7 +151,7 @@ impl Desk {
     /// Find out about a step that went on without its message: from the log where whoever had it said how it ended, else
     /// from the world. Only a worker that went without a word is counted as a crash.
     async fn resolve(&self, counts: &mut Counts, message: &Message) -> Resolved {
-        match self.ledger.detached(message) {
+        match self.tools.ledger.detached(message) {
             Detached::Ended(what) => return Resolved::Settle(ended(what, self.journal.by())),
             Detached::Failed { attempt, until, error } => {
                 (counts.attempt, counts.last_error) = (attempt, Some(error));

@@ -1,6 +1,8 @@
 //! What this worker knows of the log at any moment: which jobs are to be cancelled, and how steps ended that went on
 //! without their message. Folded before the first job is taken, followed from then on.
 
+mod builds;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use uuid::Uuid;
+
+use self::builds::Builds;
+use crate::verdict::Before;
 
 /// How far back the log is folded at start. A job that nobody touched for longer is past its deadline.
 const WINDOW: SignedDuration = SignedDuration::from_hours(25);
@@ -64,6 +69,7 @@ struct State {
     prunes: HashMap<Uuid, Timestamp>,
     /// Jobs that began alone, and were not heard of again by whoever had them.
     alone: HashMap<Uuid, Alone>,
+    builds: Builds,
 }
 
 struct Alone {
@@ -170,6 +176,11 @@ impl Ledger {
             .map_or(0, |alone| u32::try_from(alone.starts.len()).unwrap_or(u32::MAX))
     }
 
+    /// How this run of a build ended before.
+    pub(crate) fn built(&self, message: &Message) -> Option<Before> {
+        self.state().builds.end(message)
+    }
+
     /// Until when a prune waits that nobody has in hand.
     pub(crate) fn waits_until(&self, job: Uuid) -> Option<Timestamp> {
         self.state().prunes.get(&job).copied()
@@ -187,6 +198,7 @@ impl Ledger {
         state.note_wait(job, event);
         state.note_detached(job, event);
         state.note_alone(job, event);
+        state.builds.note(job, event);
         match &event.what {
             What::CancelRequested => {
                 let is_new = state.wanted.insert(job, event.run) != Some(event.run);

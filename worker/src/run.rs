@@ -99,12 +99,12 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
         log: backend.log.clone(),
         namespace: options.namespace.clone(),
         builders,
+        ledger: ledger.clone(),
     };
     let ((stop, stopping), (hand_back, handing_back)) = (watch::channel(false), watch::channel(false));
     let desk = Desk {
         tools: Arc::new(tools),
         queue: backend.queue.clone(),
-        ledger: ledger.clone(),
         journal: Journal::new(backend.log.clone(), outside.metrics.clone()),
         metrics: outside.metrics.clone(),
         alone: RwLock::new(()),

@@ -64,7 +64,7 @@ pub(crate) enum Ended {
 }
 
 /// What the log says of a job that ended before.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     /// It did what was asked.
     Well,

@@ -109,7 +109,7 @@ impl Desk {
         tokio::select! {
             ended = &mut step.0 => Stop::Ended(ended),
             () = told(&mut hand_back) => Stop::HandBack,
-            () = self.ledger.wanted(&job.message), if may_cancel => Stop::Cancel,
+            () = self.tools.ledger.wanted(&job.message), if may_cancel => Stop::Cancel,
             () = after(hold) => Stop::Held,
         }
     }

@@ -56,6 +56,23 @@ fn a_request_reaches_the_job_and_those_it_enqueued() {
 }
 
 #[test]
+fn the_first_end_of_a_build_is_remembered_for_its_run() {
+    let (ledger, _) = Ledger::new();
+    let end = |kind: &str, run, what| {
+        let mut event = event(JOB, "w", what);
+        (event.kind, event.run) = (Some(kind.to_owned()), run);
+        ledger.take(&event);
+        ledger.built(&message())
+    };
+    let failed = What::Failed { error: "why".to_owned(), field: None, attempt: 1, step: None, request_id: None };
+    assert_eq!(end("prune", 0, What::Cancelled), None);
+    assert_eq!(end("build", 0, What::Queued), None);
+    assert_eq!(end("build", 0, failed), Some(Before::Badly("why".to_owned())));
+    assert_eq!(end("build", 0, What::Cancelled), Some(Before::Badly("why".to_owned())));
+    assert_eq!(end("build", 1, What::Cancelled), None, "another run");
+}
+
+#[test]
 fn a_request_is_for_one_run() {
     let (ledger, _) = Ledger::new();
     let mut request = event(JOB, "w", What::CancelRequested);

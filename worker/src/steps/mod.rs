@@ -24,6 +24,7 @@ use imagewright_common::store::{CloudPool, Observer, Sources};
 use imagewright_common::telemetry::process_name;
 
 use crate::builders::Builders;
+use crate::ledger::Ledger;
 use crate::room::Room;
 use crate::verdict::{Ended, Failure, Sort};
 
@@ -36,6 +37,7 @@ pub(crate) struct Tools {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) namespace: String,
     pub(crate) builders: Builders,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Tools {

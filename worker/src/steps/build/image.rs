@@ -93,6 +93,9 @@ impl Build<'_> {
         if !left.is_empty() && !self.is_late() {
             return self.look_again(format!("until it is gone: {}", left.join(", ")));
         }
+        if let Some(before) = self.ended_before() {
+            return Ok(Ended::Before(before));
+        }
         let leftovers = if left.is_empty() { String::new() } else { format!("; left behind: {}", left.join(", ")) };
         if let Some(fault) = &self.state.failure {
             let sort = Sort::Rejected { field: fault.field.clone() };

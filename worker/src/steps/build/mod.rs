@@ -23,7 +23,7 @@ use self::state::{Names, Phase, State};
 use super::Tools;
 use super::progress::{self, Next};
 use crate::builders::Keys;
-use crate::verdict::{Ended, Failure, Sort};
+use crate::verdict::{Before, Ended, Failure, Sort};
 
 /// Between looks at the cloud: soon while a step is young, for what takes a moment. The ladder has rungs of these lengths.
 const LOOK: Duration = Duration::from_secs(5);
@@ -98,6 +98,9 @@ impl<'a> Build<'a> {
         observer.enter(phase.word());
         self.state.since.get_or_insert_with(Timestamp::now);
         let ended = match phase {
+            Phase::Plan | Phase::Access | Phase::Boot | Phase::CheckBoot if self.ended_before().is_some() => {
+                self.fail("this build has ended before".to_owned(), None)
+            }
             Phase::Plan => self.plan().await,
             Phase::Access => self.access().await,
             Phase::Boot | Phase::CheckBoot => self.boot().await,
@@ -167,6 +170,11 @@ impl<'a> Build<'a> {
     fn keys(&self) -> Result<Keys, Failure> {
         let keys = self.tools.builders.keys(self.message.id, self.message.run());
         keys.map_err(|error| Failure::plain(Sort::Rejected { field: None }, format!("no keys: {error}")))
+    }
+
+    /// How it ended when its message came for the first time, as far as was heard.
+    fn ended_before(&self) -> Option<Before> {
+        self.tools.ledger.built(self.message)
     }
 
     /// The plan, which every phase after the first has.
