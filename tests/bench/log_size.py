@@ -9,7 +9,7 @@ import random
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,19 +98,27 @@ def fill_sqlite(client: Client, path: Path, events: int, span: timedelta) -> Tol
     return told
 
 
+def fill_stream(url: str, stream: str, events: Iterable[dict[str, object]]) -> None:
+    """Publishes without waiting for each, until the stream says that it holds all of them."""
+    properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+
+        def holds() -> int:
+            return channel.queue_declare(stream, passive=True).method.message_count
+
+        wanted = holds()
+        for event in events:
+            channel.basic_publish("", stream, json.dumps(event).encode(), properties)
+            wanted += 1
+        wait_for(f"{stream} holds {wanted} events", lambda: holds() >= wanted, 300, every=0.2)
+
+
 def fill_rabbitmq(client: Client, events: int, span: timedelta) -> Told:
-    """Published without waiting for each; the stream then says how many it holds."""
+    """The whole log, and then a job of its own."""
     client.run("queues")
     told = Told(client, events)
-    stream = f"{client.namespace}.log"
-    properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
-    with pika.BlockingConnection(pika.URLParameters(client.queue)) as connection:
-        channel = connection.channel()
-        before = channel.queue_declare(stream, passive=True).method.message_count
-        for event in _noted(told, stories(events, span)):
-            channel.basic_publish("", stream, json.dumps(event).encode(), properties)
-        holds = lambda: channel.queue_declare(stream, passive=True).method.message_count >= before + events  # noqa: E731
-        wait_for(f"{stream} holds {events} events", holds, 300, every=0.5)
+    fill_stream(client.queue, f"{client.namespace}.log", _noted(told, stories(events, span)))
     end = time.monotonic()
     wait_for("a fresh job is told from what was filled in", lambda: time.monotonic() - end > SLACK, 2 * SLACK, every=1)
     told.fresh = _fresh(client)

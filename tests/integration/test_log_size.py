@@ -1,7 +1,6 @@
 """A long log costs whoever asks for one job little: what cannot be about it is not read, or not parsed."""
 
 import contextlib
-import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.log_size import STORY, stories
+from bench.log_size import STORY, fill_stream, stories
 from harness.boundary import FrameBoundary
 from harness.https import FileServer
 from harness.openstack import OpenStack
-from harness.process import LOOPBACK, wait_for
+from harness.process import LOOPBACK
 from harness.rabbitmq import Broker
 from harness.site import Site
 
@@ -80,24 +79,14 @@ def on_rabbitmq(stack: OpenStack, files: FileServer, broker: Broker, tmp_path: P
     made.stop()
 
 
-def _stream(site: Site, events: int) -> None:
-    """Appends the stories of uploads and their prunes; all is confirmed when the stream holds them."""
-    stream = f"{site.namespace}.log"
-    with site.amqp().channel() as channel:
-        before = channel.queue_declare(stream, passive=True).method.message_count
-        for event in stories(events, timedelta(hours=1)):
-            channel.basic_publish("", stream, json.dumps(event).encode())
-
-        def holds() -> bool:
-            return channel.queue_declare(stream, passive=True).method.message_count >= before + events
-
-        wait_for(f"{stream} holds {events} entries more", holds, 60)
+def _stream(broker: Broker, namespace: str, events: int) -> None:
+    fill_stream(broker.url, f"{namespace}.log", stories(events, timedelta(hours=1)))
 
 
-def test_of_a_long_stream_status_reads_the_newest_unless_told_how_far_back(on_rabbitmq: Site) -> None:
+def test_of_a_long_stream_status_reads_the_newest_unless_told_how_far_back(on_rabbitmq: Site, broker: Broker) -> None:
     site = on_rabbitmq
     site.client.run("queues")
-    _stream(site, NEWEST + 10 * STORY)
+    _stream(broker, site.namespace, NEWEST + 10 * STORY)
     (job,) = site.client.upload("after-many", site.qcow2(), wait=False)
     done = site.client.run("status")
     assert job in done.out
@@ -113,12 +102,11 @@ def test_of_a_long_stream_status_reads_the_newest_unless_told_how_far_back(on_ra
     assert NEWEST // STORY * 2 - 20 <= len(jobs) <= NEWEST // STORY * 2 + 20
 
 
-def test_a_stream_is_acknowledged_by_the_thousand(on_rabbitmq: Site) -> None:
+def test_a_stream_is_acknowledged_by_the_thousand(on_rabbitmq: Site, broker: Broker) -> None:
     site = on_rabbitmq
     (job,) = site.client.upload("among-many", site.qcow2(), wait=False)
-    _stream(site, EVENTS)
-    assert site.broker is not None
-    with FrameBoundary(site.broker.nodes[0].port, 0, done=False) as counter:
+    _stream(broker, site.namespace, EVENTS)
+    with FrameBoundary(broker.nodes[0].port, 0, done=False) as counter:
         site.client.queue = f"amqp://guest:guest@{LOOPBACK}:{counter.port}"
         jobs = {entry["id"] for entry in site.client.json("status")}
         # Each message singly would be as many as there are events.
