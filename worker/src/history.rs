@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use imagewright_common::job::id_time;
 use imagewright_common::queue::{Log, QueueError};
 use imagewright_common::status::{Fold, JobStatus};
 use imagewright_common::store::retention::{History, Known};
@@ -12,6 +13,9 @@ use uuid::Uuid;
 
 /// How far the log goes back.
 const LOG_AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Whoever made a job's id may have a clock that is wrong by so much.
+const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 /// One reading of the log, for one step.
 pub(crate) struct LogHistory {
@@ -24,18 +28,23 @@ impl LogHistory {
         LogHistory { log, jobs: OnceCell::new() }
     }
 
-    /// Where a job stands.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub(crate) async fn status(&self, job: Uuid) -> Result<JobStatus, QueueError> {
-        Ok(self.jobs.get_or_try_init(|| self.read()).await?.get(&job.to_string()))
-    }
-
     async fn read(&self) -> Result<Fold, QueueError> {
-        let since = Timestamp::now().saturating_sub(LOG_AGE).unwrap_or(Timestamp::MIN);
-        Fold::of_log(&*self.log, since).await
+        Fold::of_log(&*self.log, oldest(Timestamp::now())).await
     }
+}
+
+/// Where one job stands. No more of the log is read than can be about it.
+///
+/// # Errors
+/// The log cannot be read.
+pub(crate) async fn status(log: &dyn Log, job: Uuid) -> Result<JobStatus, QueueError> {
+    let (id, now) = (job.to_string(), Timestamp::now());
+    let since = id_time(job).map_or_else(|| oldest(now), |at| at.min(now).saturating_sub(SKEW).unwrap_or(at));
+    Ok(Fold::of_jobs(log, std::slice::from_ref(&id), since).await?.get(&id))
+}
+
+fn oldest(now: Timestamp) -> Timestamp {
+    now.saturating_sub(LOG_AGE).unwrap_or(Timestamp::MIN)
 }
 
 #[async_trait]

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Tools, prune_child};
-use crate::history::LogHistory;
+use crate::history;
 use crate::verdict::{Before, Ended, Failure, Sort};
 
 pub(super) async fn advance(tools: &Tools, message: &Message, spec: &UploadSpec, observer: &Arc<Observer>) -> Ended {
@@ -28,7 +28,7 @@ pub(super) async fn advance(tools: &Tools, message: &Message, spec: &UploadSpec,
 /// A job that ended well may come again after its source is gone. That is no failure of a job that is done.
 pub(super) async fn refused_again(tools: &Tools, message: &Message, failure: Failure) -> Ended {
     if matches!(failure.sort, Sort::Rejected { .. })
-        && let Ok(status) = LogHistory::new(tools.log.clone()).status(message.id).await
+        && let Ok(status) = history::status(&*tools.log, message.id).await
         && status.state == State::Succeeded
     {
         return Ended::Before(Before::Well);
@@ -95,7 +95,7 @@ fn succeeded(message: &Message, spec: &UploadSpec, done: Done) -> Ended {
 
 /// The image of this job was there and was deleted: the job ended before, and the log knows how.
 async fn gone(tools: &Tools, message: &Message) -> Ended {
-    let status = match LogHistory::new(tools.log.clone()).status(message.id).await {
+    let status = match history::status(&*tools.log, message.id).await {
         Ok(status) => status,
         Err(error) => return Ended::Failed(Failure::plain(Sort::Transient { after: None }, error.to_string())),
     };
