@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -145,10 +146,19 @@ class Process:
         return self._popen.pid
 
     def exit_code(self) -> int | None:
-        return self._popen.poll()
+        """Leaves an ended child to `kill9`: from when it is reaped on, its number may be somebody else's."""
+        if self._popen.returncode is not None:
+            return self._popen.returncode
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # another thread reaps it just now
+            return self._popen.wait(15)
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def is_running(self) -> bool:
-        return self._popen.poll() is None
+        return self.exit_code() is None
 
     def tail(self, lines: int = 30) -> str:
         with contextlib.suppress(OSError):
@@ -157,33 +167,43 @@ class Process:
 
     def signal(self, number: int) -> None:
         """To the child alone, not to what it started."""
-        with contextlib.suppress(ProcessLookupError):
-            self._popen.send_signal(number)
+        if self.is_running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> int:
         """The exit code; a child still running after `seconds` is an error (and stays)."""
-        try:
-            return self._popen.wait(seconds)
-        except subprocess.TimeoutExpired as error:
+        if self.is_running():
+            ended = os.pidfd_open(self.pid)
+            try:
+                poll = select.poll()
+                poll.register(ended, select.POLLIN)
+                poll.poll(seconds * 1000)
+            finally:
+                os.close(ended)
+        code = self.exit_code()
+        if code is None:
             name = Path(self.command[0]).name
-            raise DeadlinePassed(f"{name} still runs after {seconds:g} s:\n{self.tail()}") from error
+            raise DeadlinePassed(f"{name} still runs after {seconds:g} s:\n{self.tail()}")
+        return code
 
     def stop(self, seconds: float = 15.0) -> None:
         """SIGTERM, then SIGKILL for the whole group after `seconds`."""
         if self.is_running():
             self.signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(seconds)
+            with contextlib.suppress(DeadlinePassed):
+                self.wait(seconds)
         self.kill9()
 
     def kill9(self) -> None:
-        """SIGKILL for the child and everything it started."""
+        """SIGKILL for the child and everything it started, once: the number of its group is then free for others."""
+        if self._popen.returncode is not None:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait(15)
-        if self in _running:
-            _running.discard(self)
-            _guard.tell(f"-{self.pid}")
+        _running.discard(self)
+        _guard.tell(f"-{self.pid}")
 
 
 _running: set[Process] = set()
