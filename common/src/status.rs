@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::wire;
 pub use fold::Fold;
-pub use history::Cut;
+pub use history::{Cut, oldest};
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]

@@ -3,14 +3,11 @@
 use imagewright_common::event::Event;
 use imagewright_common::job::id_time;
 use imagewright_common::queue::{About, Backend, Until};
-use imagewright_common::status::{Cut, Fold};
+use imagewright_common::status::{Cut, Fold, oldest};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::exit::Failure;
-
-/// How long the log is kept by default.
-const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What became of the jobs that the log tells of since then.
 pub(crate) async fn since(backend: &Backend, since: Timestamp) -> Result<Fold, Failure> {
@@ -30,11 +27,6 @@ pub(crate) async fn of_jobs(backend: &Backend, ids: &[String], since: Timestamp)
 /// What became of every job that the log still knows.
 pub(crate) async fn whole(backend: &Backend) -> Result<Fold, Failure> {
     since(backend, oldest(Timestamp::now())).await
-}
-
-/// The beginning of the log.
-pub(crate) fn oldest(now: Timestamp) -> Timestamp {
-    now.checked_sub(KEPT).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Clocks differ a little: begin to read this long before a job was enqueued.

@@ -35,7 +35,7 @@ def test_how_a_child_ended_is_told_before_and_after_it_is_reaped(tmp_path: Path)
 
 
 def test_the_number_of_a_child_is_nobody_elses_until_its_group_was_killed(tmp_path: Path) -> None:
-    """A child that has ended is killed late, with what it started; and never twice, for its number is free then."""
+    """One that has ended keeps it; and no group is killed twice, for its number is free then."""
     child = _python(tmp_path, "pass")
     assert child.wait(20) == 0
     assert _exists(child.pid)

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use imagewright_common::job::id_time;
 use imagewright_common::queue::{Log, QueueError};
-use imagewright_common::status::{Fold, JobStatus};
+use imagewright_common::status::{Fold, JobStatus, oldest};
 use imagewright_common::store::retention::{History, Known};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
-
-/// How far the log goes back.
-const LOG_AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Whoever made a job's id may have a clock that is wrong by so much.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
@@ -41,10 +38,6 @@ pub(crate) async fn status(log: &dyn Log, job: Uuid) -> Result<JobStatus, QueueE
     let (id, now) = (job.to_string(), Timestamp::now());
     let since = id_time(job).map_or_else(|| oldest(now), |at| at.min(now).saturating_sub(SKEW).unwrap_or(at));
     Ok(Fold::of_jobs(log, std::slice::from_ref(&id), since).await?.get(&id))
-}
-
-fn oldest(now: Timestamp) -> Timestamp {
-    now.saturating_sub(LOG_AGE).unwrap_or(Timestamp::MIN)
 }
 
 #[async_trait]

@@ -1,12 +1,20 @@
 //! The fold of a log, read to its end, and as retention asks it.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{Fold, State};
 use crate::queue::{About, Lately, Log, QueueError, Until};
 use crate::store::retention::{History, Known};
+
+/// How long both queues keep the log.
+const LOG_AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// The beginning of the log.
+pub fn oldest(now: Timestamp) -> Timestamp {
+    now.saturating_sub(LOG_AGE).unwrap_or(Timestamp::MIN)
+}
 
 /// Where a fold of the newest entries begins.
 pub struct Cut {

@@ -3,7 +3,7 @@
 use clap::Args;
 use imagewright_common::event::{Event, What};
 use imagewright_common::queue::{Backend, Until};
-use imagewright_common::status::{JobStatus, State, canonical};
+use imagewright_common::status::{JobStatus, State, canonical, oldest};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Fai
     let ids: Vec<String> = options.jobs.iter().map(|id| canonical(id)).collect();
     let backend = context.open().await?;
     let begins = ids.iter().map(|id| history::begin_of(id, now)).collect::<Option<Vec<_>>>();
-    let since = begins.and_then(|begins| begins.into_iter().min()).unwrap_or_else(|| history::oldest(now));
+    let since = begins.and_then(|begins| begins.into_iter().min()).unwrap_or_else(|| oldest(now));
     let fold = history::since(&backend, since).await?;
     let unknown: Vec<&str> = ids.iter().map(String::as_str).filter(|id| fold.state(id) == State::Unknown).collect();
     if !unknown.is_empty() {

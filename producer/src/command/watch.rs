@@ -2,7 +2,7 @@
 
 use clap::Args;
 use imagewright_common::queue::Until;
-use imagewright_common::status::{State, canonical};
+use imagewright_common::status::{State, canonical, oldest};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
@@ -41,7 +41,7 @@ pub(crate) async fn run(context: &Context, options: Options) -> Result<Exit, Fai
     let told = ids.iter().map(|id| history::begin_of(id, now));
     let since = match told.collect::<Option<Vec<_>>>().and_then(|begins| begins.into_iter().min()) {
         Some(since) => since,
-        None => history::oldest(now),
+        None => oldest(now),
     };
     let fold = history::since(&backend, since).await?;
     let unknown: Vec<&str> = ids.iter().map(String::as_str).filter(|id| fold.state(id) == State::Unknown).collect();
