@@ -82,9 +82,10 @@ class Builder:
         """Images of this name."""
         return [image for image in list(self.cloud.state.images.values()) if image["name"] == name]
 
-    def left(self, name: str) -> list[str]:
-        """What there is of builds whose prefix begins so, or whose name has it."""
-        return [one for one in self.cloud.leftovers() if name in one]
+    def left(self, build: str) -> list[str]:
+        """What there is of builds that have this prefix, or of the one that has this job id."""
+        words = re.compile(rf" {build}-build-|-build-{build}-")
+        return [one for one in self.cloud.leftovers() if words.search(one)]
 
     def replace_worker(self) -> None:
         """Its worker dies, and another takes its place."""

@@ -70,6 +70,7 @@ def test_another_installation_in_the_same_project_loses_no_live_build(install: C
     wait_for("its script runs", lambda: "the script runs" in theirs.told(live), 120, every=0.3)
     alive = theirs.left(live)
     assert len(alive) == 3, "a server, a key pair, a group"
+    assert theirs.left("shared") == alive
     # Each of these is removed by a sweep of ours, which saw the live build as well, twice at least.
     for _ in range(2):
         job = leave_group(ours, "shared")
