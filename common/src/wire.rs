@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::job::{CloudName, Kind, Message, Spec, VERSION};
+use crate::job::{CloudName, Kind, Message, Spec, VERSION, id_time};
 
 /// The largest message read, in bytes.
 pub const SIZE_MAX: usize = 256 * 1024;
@@ -201,10 +201,12 @@ fn quoted_field(reason: &str) -> Option<&str> {
 }
 
 fn check(message: &Message, now: Timestamp) -> Result<(), DecodeError> {
-    if let Some(asked_at) = message.asked_at
-        && asked_at.duration_since(now) > AHEAD_MAX
-    {
-        return Err(DecodeError::new("asked_at", format!("{asked_at} is more than five minutes in the future")));
+    let told =
+        [("asked_at", message.asked_at), ("id", message.asked_at.is_none().then(|| id_time(message.id)).flatten())];
+    for (field, at) in told {
+        if let Some(at) = at.filter(|at| at.duration_since(now) > AHEAD_MAX) {
+            return Err(DecodeError::new(field, format!("{at} is more than five minutes in the future")));
+        }
     }
     match &message.spec {
         Spec::Upload(upload) => upload.properties.keys().try_for_each(|key| property(key)),
@@ -277,6 +279,19 @@ mod tests {
         }
         assert_eq!(decode(b"{", now()).unwrap_err().field, "message");
         assert_eq!(decode(b"[]", now()).unwrap_err().field, "message");
+    }
+
+    #[test]
+    fn the_time_in_an_id_is_bounded_like_that_which_is_said() {
+        let of_year_9000 = |v: &mut Value| {
+            v["id"] = "c9c40000-0000-7000-8000-000000000000".into();
+            v.as_object_mut().unwrap().remove("asked_at");
+        };
+        assert_eq!(refused(of_year_9000).field, "id");
+        let mut value = upload();
+        value["id"] = "c9c40000-0000-7000-8000-000000000000".into();
+        value["asked_at"] = "2026-11-23T09:00:00Z".into();
+        assert!(decode(&serde_json::to_vec(&value).unwrap(), now()).is_ok(), "what is said goes before it");
     }
 
     #[test]
