@@ -68,8 +68,7 @@ LACKS = [
     Lack(("dead", "discard", "JOB"), _person(read="dead"), "read", "queue 'NS.dead'"),
     Lack(("cancel", "JOB"), _person(read="log"), "read", "queue 'NS.log'"),
     Lack(("pause", "--kind", "build"), _person(write="default"), "write", "exchange 'amq.default'"),
-    # RabbitMQ before 3.11 names no right in its answer to a purge.
-    Lack(("resume", "--kind", "prune"), _person(read=r"pause\..*"), "", "queue 'NS.pause.prune'"),
+    Lack(("resume", "--kind", "prune"), _person(read=r"pause\..*"), "read", "queue 'NS.pause.prune'"),
 ]
 
 

@@ -24,8 +24,9 @@ use crate::backoff::jitter;
 use crate::job::Lane;
 use crate::queue::{Consumer, Counts, Delivery, Queue, QueueError, Tap, Verdict};
 
-/// A due time this close is now: rungs and clocks are not exact.
+/// A due time this close is now: rungs and clocks are not exact. One that is further off than any wait of ours is not ours.
 const DUE_SLACK: Duration = Duration::from_secs(1);
+const DUE_MAX: Duration = Duration::from_hours(24);
 
 /// After so long without a job, one subscription is enough: others would only keep jobs from workers with room.
 const QUIET: Duration = Duration::from_secs(1);
@@ -192,5 +193,5 @@ fn say_broken(queue: &ShortString, error: Option<lapin::Error>) {
 /// How long until `due`, if that is worth another wait.
 fn remaining(due: Timestamp) -> Option<Duration> {
     let left = Duration::try_from(due.duration_since(Timestamp::now())).ok()?;
-    (left > DUE_SLACK).then_some(left)
+    (left > DUE_SLACK).then_some(left.min(DUE_MAX))
 }

@@ -75,12 +75,13 @@ fn words(text: &str) -> AMQPValue {
 pub(super) fn counts(properties: &BasicProperties) -> Counts {
     let given_up = string(properties, "x-first-death-reason").is_some_and(|reason| reason == "delivery_limit");
     let by_broker = if given_up { DELIVERY_LIMIT } else { number(properties, "x-delivery-count") };
-    let crashes = number(properties, STARTS).saturating_add(by_broker);
+    let (crashes, now) = (number(properties, STARTS).saturating_add(by_broker), Timestamp::now());
     Counts {
         attempt: narrow(number(properties, ATTEMPT)),
         crashes: narrow(crashes),
         detached: matches!(header(properties, DETACHED), Some(AMQPValue::Boolean(true))),
-        first_at: Some(time(properties, FIRST_AT).unwrap_or_else(Timestamp::now)),
+        // Nobody has seen it in the future: a deadline hangs on this.
+        first_at: Some(time(properties, FIRST_AT).map_or(now, |at| at.min(now))),
         last_error: string(properties, LAST_ERROR),
     }
 }

@@ -351,10 +351,11 @@ pub(super) fn silent(what: &str) -> QueueError {
 }
 
 /// The right that each request takes, by how it is called here.
-const RIGHTS: [(&str, &str); 5] = [
+const RIGHTS: [(&str, &str); 6] = [
     ("basic.publish", "write"),
     ("basic.consume", "read"),
     ("read ", "read"),
+    ("resume", "read"),
     ("lock ", "configure"),
     ("declare ", "configure"),
 ];

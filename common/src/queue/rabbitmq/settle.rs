@@ -14,7 +14,7 @@ use super::envelope;
 use super::link::rpc;
 use super::pool::{Pool, Subscription, close_later};
 use super::publisher::{Publisher, To};
-use super::topology::{Names, close, key, short};
+use super::topology::{LONGEST_RUNG, Names, close, key, short};
 use crate::queue::{Counts, Delivery, QueueError, Receipt, Tap, Verdict};
 
 /// What one consumer takes jobs with.
@@ -165,8 +165,15 @@ impl Settler {
                 (To { exchange: self.names.jobs(), key: short(&key(tap)) }, properties)
             }
             Tap::New(_) | Tap::Started(_) => {
-                let due = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
-                (To { exchange: self.names.rung(after), key: short(&key(tap)) }, envelope::with_due(properties, due))
+                let to = To { exchange: self.names.rung(after), key: short(&key(tap)) };
+                // By the broker's clock alone, unless no rung is long enough: ours and those of others may differ.
+                let properties = if after > LONGEST_RUNG {
+                    let due = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
+                    envelope::with_due(properties, due)
+                } else {
+                    properties
+                };
+                (to, properties)
             }
         };
         self.publisher.publish(&to, payload, &properties).await

@@ -14,6 +14,8 @@ use crate::queue::{QueueError, Tap};
 /// The waits that exist, in seconds. Each has a queue with one fixed TTL: a TTL per message would expire only at the
 /// head of the queue (RabbitMQ, "Time-to-Live and Expiration").
 const RUNGS: [u64; 7] = [1, 5, 15, 60, 300, 1800, 7200];
+/// What waits longer goes round again.
+pub(super) const LONGEST_RUNG: Duration = Duration::from_secs(RUNGS[RUNGS.len() - 1]);
 
 /// Redeliveries after which the broker gives a job up. A net only: crashes are counted and acted on long before.
 pub(super) const DELIVERY_LIMIT: i64 = 20;
