@@ -41,6 +41,18 @@ class Duel:
 
     def abandoned(self, job: Mapping[str, Any], number: int = 0, untouched: int = 60) -> str:
         """A generation of a job, as a worker leaves it that died behind a cloud that noticed nothing."""
+        image_id = self._create(job, number, architecture="x86_64")
+        self._change("UPDATE images SET status = 'saving' WHERE id = ?", (image_id,))
+        self.age(image_id, untouched)
+        return image_id
+
+    def blocked(self, job: Mapping[str, Any], number: int = 0, untouched: int = 60) -> str:
+        """The same of a worker that died while it withdrew the job: empty, and described as nothing."""
+        image_id = self._create(job, number, disk_format="raw")
+        self.age(image_id, untouched)
+        return image_id
+
+    def _create(self, job: Mapping[str, Any], number: int, **described: str) -> str:
         image_id = generation(job, number)
         stamps = {
             "imagewright_job": str(job["id"]),
@@ -51,9 +63,8 @@ class Duel:
             "imagewright_arch": str(job["spec"]["arch"]),
             "imagewright_self": image_id,
         }
-        self.site.cloud().create(str(job["spec"]["name"]), id=image_id, disk_format="qcow2", **stamps)
-        self._change("UPDATE images SET status = 'saving' WHERE id = ?", (image_id,))
-        self.age(image_id, untouched)
+        made = {"disk_format": "qcow2", **described, **stamps}
+        self.site.cloud().create(str(job["spec"]["name"]), id=image_id, **made)
         return image_id
 
     def _change(self, statement: str, values: tuple[Any, ...]) -> int:

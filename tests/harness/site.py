@@ -4,7 +4,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,8 @@ def message(spec: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"version": 1, "id": str(uuid.uuid4()), "asked_at": now(), "spec": dict(spec), **more}
 
 
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def now(in_seconds: float = 0) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=in_seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def upload_spec(name: str, file: Path, **more: Any) -> dict[str, Any]:

@@ -94,6 +94,21 @@ def test_nobody_says_success_of_an_image_whose_deletion_is_under_way(site: Site)
         assert only_active(lone, name, images.sha512(disk))["id"] == second
 
 
+def test_what_was_made_to_block_an_upload_is_not_filled_with_it(site: Site) -> None:
+    """Whoever withdrew the job died before it removed that. Filled, a qcow2 image would be called raw."""
+    with duel(site) as pair:
+        lone = pair.site
+        name, disk = f"{lone.namespace}-blocked", lone.qcow2()
+        job = message(upload_spec(name, disk))
+        blocker = pair.blocked(job)
+        pair.worker(pair.one)
+        lone.publish(job)
+        lone.client.tree_ended(job["id"], 120)
+        image = only_active(lone, name, images.sha512(disk))
+        assert (image["id"], image["disk_format"], image["architecture"]) == (generation(job, 1), "qcow2", "x86_64")
+        assert lone.cloud().get(blocker) is None
+
+
 def test_an_upload_that_ends_while_a_prune_deletes_is_safe(site: Site) -> None:
     """The prune planned before the newest image was there: the newest and the next stay, the planned one goes."""
     with Proxy(site.stack.cloud("cloud1").port) as proxy:

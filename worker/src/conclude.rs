@@ -1,17 +1,27 @@
 //! How a job goes on or ends: children first, then the event, then the delivery.
 
+use std::time::Duration;
+
 use imagewright_common::event::{Event, What};
 use imagewright_common::job::Message;
-use imagewright_common::queue::{Burial, Delivery, QueueError, Verdict};
+use imagewright_common::queue::{Burial, Counts, Delivery, QueueError, Verdict};
 use imagewright_common::status::message_id;
+use imagewright_common::store::upload;
 use imagewright_common::wire::{self, DecodeError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinError;
 
-use crate::handle::Desk;
+use crate::handle::{Desk, clouds};
 use crate::steps;
-use crate::verdict::{self, Decision, Ended, Failure, Sort};
+use crate::verdict::{self, Decision, Ended, Failure, Sort, later};
 use crate::work::Job;
+
+/// A step that took longer to find out that a cloud does not answer keeps others from their turn.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// For what is to be put right: the time between tries, and how long after its deadline a job is kept for it.
+pub(crate) const OWED_AGAIN: Duration = Duration::from_secs(15);
+const OWED_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 impl Desk {
     /// Say how a step ended, and settle what is still in hand.
@@ -29,6 +39,7 @@ impl Desk {
         if let Ended::Failed(failure) = &mut ended {
             failure.step = job.observer.step();
         }
+        self.heed_silence(job, &ended);
         if let Ended::Succeeded { children, .. } | Ended::Next { children, .. } = &ended {
             for child in children {
                 self.enqueue(child).await?;
@@ -39,7 +50,9 @@ impl Desk {
         let has_failed = failed.is_some();
         let decision = verdict::decide(kind, &job.counts, message.deadline(now), ended, self.journal.by(), now);
         let attempts = decision.attempts();
-        let Decision { say, verdict } = decision;
+        let is_bad = matches!(decision.verdict, Verdict::Bury(_));
+        let Decision { say, verdict } =
+            if is_bad { self.unless_owed(message, &job.counts, decision, now).await } else { decision };
         if let Some(sort) = failed.filter(|_| matches!(verdict, Verdict::Retry { .. } | Verdict::Release { .. })) {
             self.metrics.retried(kind, &sort);
         }
@@ -60,6 +73,46 @@ impl Desk {
             }
             None => Ok(()),
         }
+    }
+
+    /// A cloud that takes its time not to answer is not asked for every job anew.
+    fn heed_silence(&self, job: &Job, ended: &Ended) {
+        match ended {
+            // A transfer that broke says nothing of the cloud.
+            Ended::Failed(Failure { silent: Some(_), step: Some(upload::SEND), .. }) => {}
+            Ended::Failed(Failure { silent: Some(cloud), .. }) => {
+                if job.begun.elapsed() > SLOW {
+                    self.tools.room.is_silent(cloud);
+                }
+            }
+            Ended::Succeeded { .. }
+            | Ended::Wait { .. }
+            | Ended::Next { .. }
+            | Ended::TakenOver
+            | Ended::Before(_)
+            | Ended::Failed(_) => clouds(&job.message.spec).for_each(|cloud| self.tools.room.answers(cloud)),
+        }
+    }
+
+    /// What ends a job badly, unless there is something to put right first.
+    async fn unless_owed(&self, message: &Message, counts: &Counts, ending: Decision, now: Timestamp) -> Decision {
+        match self.owed(message, now).await {
+            None => ending,
+            Some(why) => {
+                let (until, attempt) = (later(now, OWED_AGAIN), counts.attempt);
+                let say = What::Waiting { until, why, attempt, detached: false };
+                Decision { say: Some(say), verdict: Verdict::Release { after: OWED_AGAIN } }
+            }
+        }
+    }
+
+    /// What has to be put right before the job may be said to have failed, for a day after its deadline at most.
+    pub(crate) async fn owed(&self, message: &Message, now: Timestamp) -> Option<String> {
+        if now.duration_since(message.deadline(now)) > OWED_MAX {
+            return None;
+        }
+        let failure = steps::owed(&self.tools, message).await?;
+        Some(format!("given up, and its server is to be started again first: {}", failure.error))
     }
 
     async fn enqueue(&self, child: &Message) -> Result<(), QueueError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use imagewright_common::backoff::jitter;
 use imagewright_common::event::What;
-use imagewright_common::job::{Lane, Message};
+use imagewright_common::job::{CloudName, Lane, Message, Source, Spec, UploadSpec};
 use imagewright_common::queue::{Burial, Counts, Delivery, Queue, QueueError, Tap, Verdict};
 use imagewright_common::store::upload::Look;
 use imagewright_common::wire::{self, DecodeError};
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::cancel::Cancelled;
+use crate::conclude::OWED_AGAIN;
 use crate::future;
 use crate::journal::Journal;
 use crate::ledger::Detached;
@@ -35,6 +36,9 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// then waits for the short work of that one; others wait as long for it. Less than a delivery is held.
 const ALONE_WAIT: Duration = Duration::from_secs(5);
 const ALONE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The field that is named where a job's time is over.
+const DEADLINE: &str = "deadline";
 
 /// What handling a delivery needs.
 pub(crate) struct Desk {
@@ -109,14 +113,18 @@ impl Desk {
         self.metrics.came(&message, delivery.counts.crashes);
         let alone_before = self.tools.ledger.starts_alone(&message);
         if let Some(refusal) = given_up(&message, alone_before, now) {
+            if refusal.field == DEADLINE
+                && let Some(why) = self.owed(&message, now).await
+            {
+                return self.put_off(delivery, &message, OWED_AGAIN, why).await;
+            }
             self.bury(delivery, &message, refusal.field, refusal.reason).await?;
             // Last, for whatever it is that crashes workers.
             steps::abandon(&self.tools, &message).await;
             return Ok(());
         }
-        if let Some(after) = self.no_room(&message, delivery.from) {
-            let why = "every transfer that this worker may have with the cloud is taken".to_owned();
-            let (until, attempt) = (later(now, after), delivery.counts.attempt);
+        if let Some((after, why)) = self.no_room(&message, delivery.from) {
+            let (until, attempt, why) = (later(now, after), delivery.counts.attempt, why.to_owned());
             self.journal.say(&message, What::Waiting { until, why, attempt, detached: false }).await?;
             return delivery.settle(Verdict::Defer { after }).await;
         }
@@ -142,10 +150,16 @@ impl Desk {
         timeout(ALONE_PATIENCE, self.alone.write()).await.ok()
     }
 
-    /// How long a new upload stays away from a cloud that is busy. Work that was begun is let in to look.
-    fn no_room(&self, message: &Message, from: Tap) -> Option<Duration> {
+    /// How long a job stays away from a cloud, and why. For a cloud that is busy only new uploads do: work that was begun is
+    /// let in to look.
+    fn no_room(&self, message: &Message, from: Tap) -> Option<(Duration, &'static str)> {
+        let room = &self.tools.room;
+        if let Some(after) = clouds(&message.spec).find_map(|cloud| room.is_away(cloud)) {
+            return Some((after, "its cloud does not answer; one job at a time looks whether it does again"));
+        }
         let is_new = matches!(from, Tap::New(_)) && message.spec.kind().is_transfer();
-        if is_new { self.tools.room.is_full(message.spec.cloud()) } else { None }
+        let full = if is_new { room.is_full(message.spec.cloud()) } else { None };
+        full.map(|after| (after, "every transfer that this worker may have with the cloud is taken"))
     }
 
     /// Find out about a step that went on without its message: from the log where whoever had it said how it ended, else
@@ -200,7 +214,7 @@ fn given_up(message: &Message, starts_alone: u32, now: Timestamp) -> Option<Deco
     let refuse = |field: &str, reason| Some(DecodeError { field: field.to_owned(), reason });
     let deadline = message.deadline(now);
     if now >= deadline {
-        return refuse("deadline", verdict::past_deadline(deadline));
+        return refuse(DEADLINE, verdict::past_deadline(deadline));
     }
     if starts_alone >= CRASHES_ALONE_MAX {
         return refuse("message", format!("it crashes workers: {starts_alone} of them died while it ran alone"));
@@ -225,6 +239,15 @@ fn ended(what: What, worker: &str) -> Verdict {
         | What::Output { .. }
         | What::Progress { .. } => Verdict::Done,
     }
+}
+
+/// The clouds that its steps ask.
+pub(crate) fn clouds(spec: &Spec) -> impl Iterator<Item = &CloudName> {
+    let source = match spec {
+        Spec::Upload(UploadSpec { source: Source::Image(image), .. }) => Some(&image.cloud),
+        Spec::Upload(_) | Spec::Prune(_) | Spec::Snapshot(_) | Spec::Build(_) | Spec::BaseImage(_) => None,
+    };
+    source.into_iter().chain([spec.cloud()])
 }
 
 /// Whether no worker has ever begun with this message.

@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use imagewright_common::backoff::jitter;
 use imagewright_common::job::{CloudName, Kind};
 use imagewright_common::store::upload::{Gate, Permit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::options::Concurrency;
 
@@ -27,6 +27,10 @@ const AWAY_MIN: Duration = Duration::from_secs(2);
 const AWAY_MAX: Duration = Duration::from_secs(30);
 const RECENTLY: Duration = Duration::from_secs(60);
 
+/// How long a cloud that did not answer is left alone, and how long the one that then asks may take: longer than a call.
+const SILENT: Duration = Duration::from_secs(5);
+const PROBE: Duration = Duration::from_secs(70);
+
 pub(crate) struct Room {
     kinds: HashMap<Kind, Arc<Semaphore>>,
     transfers: Arc<Semaphore>,
@@ -36,6 +40,8 @@ pub(crate) struct Room {
 
 struct Cloud {
     places: Arc<Semaphore>,
+    /// It does not answer, and until then nobody asks.
+    silent_until: Option<Instant>,
     /// When work that was begun last found no place.
     refused: Option<Instant>,
     /// When new jobs were sent away [`RECENTLY`].
@@ -66,6 +72,32 @@ impl Room {
         (cloud.places.available_permits() == 0 || is_kept).then(|| cloud.send_away(Instant::now()))
     }
 
+    /// Whether a job must stay away from `cloud` because it does not answer, and for how long. One is let through now and
+    /// then; what comes of it holds for all.
+    pub(crate) fn is_away(&self, cloud: &CloudName) -> Option<Duration> {
+        let now = Instant::now();
+        let mut clouds = self.clouds();
+        let cloud = self.cloud(&mut clouds, cloud);
+        if cloud.silent_until? > now {
+            return Some(cloud.send_away(now));
+        }
+        cloud.silent_until = Some(now + PROBE);
+        None
+    }
+
+    /// `cloud` has taken its time, and did not answer.
+    pub(crate) fn is_silent(&self, cloud: &str) {
+        if let Some(cloud) = self.clouds().get_mut(cloud) {
+            tracing::info!("the cloud does not answer; one job at a time looks whether it does again");
+            cloud.silent_until = Some(Instant::now() + SILENT);
+        }
+    }
+
+    /// `cloud` has answered.
+    pub(crate) fn answers(&self, cloud: &CloudName) {
+        self.cloud(&mut self.clouds(), cloud).silent_until = None;
+    }
+
     fn clouds(&self) -> MutexGuard<'_, HashMap<String, Cloud>> {
         self.clouds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,6 +105,7 @@ impl Room {
     fn cloud<'a>(&self, clouds: &'a mut HashMap<String, Cloud>, name: &CloudName) -> &'a mut Cloud {
         clouds.entry(name.to_string()).or_insert_with(|| Cloud {
             places: Arc::new(Semaphore::new(self.cloud_transfers)),
+            silent_until: None,
             refused: None,
             sent_away: VecDeque::new(),
         })
@@ -120,6 +153,8 @@ impl Gate for Room {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
     fn room(cloud_transfers: u16) -> Room {
@@ -149,10 +184,31 @@ mod tests {
         assert_eq!(room.is_full(&cloud), None);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_does_not_answer_is_asked_by_one_job_at_a_time() {
+        let (room, silent, other) = (room(1), "silent".parse().unwrap(), "other".parse().unwrap());
+        assert_eq!((room.is_away(&silent), room.is_away(&other)), (None, None));
+        room.is_silent("silent");
+        assert!(room.is_away(&silent).is_some());
+        assert_eq!(room.is_away(&other), None);
+        advance(SILENT).await;
+        assert_eq!(room.is_away(&silent), None, "one looks");
+        assert!(room.is_away(&silent).is_some(), "the others wait for it");
+        room.is_silent("silent");
+        assert!(room.is_away(&silent).is_some());
+        room.answers(&silent);
+        assert_eq!(room.is_away(&silent), None);
+    }
+
     #[test]
     fn the_more_jobs_are_away_the_longer_each_stays() {
         let now = Instant::now();
-        let mut cloud = Cloud { places: Arc::new(Semaphore::new(1)), refused: None, sent_away: VecDeque::new() };
+        let mut cloud = Cloud {
+            places: Arc::new(Semaphore::new(1)),
+            silent_until: None,
+            refused: None,
+            sent_away: VecDeque::new(),
+        };
         assert!(cloud.send_away(now) <= AWAY_MIN * 3);
         let last = (0..2000).map(|_| cloud.send_away(now)).last().unwrap();
         assert!(last >= AWAY_MAX, "{last:?}");

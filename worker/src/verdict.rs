@@ -27,6 +27,10 @@ const BACKOFF_BASE: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_secs(1800);
 const BUSY_WAIT: Duration = Duration::from_secs(30);
 
+/// A cloud may ask to be left alone for longer than the backoff, not for less: `Retry-After: 0` of one that is down for a
+/// minute would cost every attempt there is.
+const SOONEST: Duration = Duration::from_secs(1);
+
 /// How a step ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -80,12 +84,14 @@ pub(crate) struct Failure {
     pub(crate) request_id: Option<String>,
     /// What was being done.
     pub(crate) step: Option<&'static str>,
+    /// The cloud that did not answer.
+    pub(crate) silent: Option<String>,
 }
 
 impl Failure {
     /// A failure that no cloud gave an id to.
     pub(crate) fn plain(sort: Sort, error: impl Into<String>) -> Failure {
-        Failure { sort, error: error.into(), request_id: None, step: None }
+        Failure { sort, error: error.into(), request_id: None, step: None, silent: None }
     }
 
     fn step(&self) -> Option<String> {
@@ -177,13 +183,14 @@ fn failed(
             return bury(failure.error.clone(), field, failure, counts.attempt, worker);
         }
         Sort::Busy { after } if now < deadline => {
-            let after = after.unwrap_or_else(|| backoff::jitter(BUSY_WAIT));
+            let after = after.map_or_else(|| backoff::jitter(BUSY_WAIT), |asked| asked.max(SOONEST));
             return waiting(counts, after, failure.error, now);
         }
         Sort::Busy { after } => (after.unwrap_or(BUSY_WAIT), u32::MAX),
         Sort::UnknownCloud { .. } => (UNKNOWN_CLOUD_WAIT, UNKNOWN_CLOUD_TRIES),
         Sort::Transient { after } => {
-            (after.unwrap_or_else(|| backoff::full_jitter(counts.attempt, BACKOFF_BASE, BACKOFF_MAX)), budget(kind))
+            let own = backoff::full_jitter(counts.attempt, BACKOFF_BASE, BACKOFF_MAX);
+            (after.map_or(own, |asked| asked.max(own).max(SOONEST)), budget(kind))
         }
     };
     if now >= deadline {
@@ -235,7 +242,7 @@ mod tests {
     fn judge(attempt: u32, sort: Sort, hours_left: i64) -> Decision {
         let counts = Counts { attempt, ..Counts::default() };
         let failure =
-            Failure { sort, error: "it broke".to_owned(), request_id: Some("req-1".to_owned()), step: Some("send") };
+            Failure { request_id: Some("req-1".to_owned()), step: Some("send"), ..Failure::plain(sort, "it broke") };
         let deadline = now() + jiff::SignedDuration::from_hours(hours_left);
         decide(Kind::Upload, &counts, deadline, Ended::Failed(failure), "w", now())
     }
@@ -252,6 +259,19 @@ mod tests {
     fn what_the_cloud_asks_for_is_granted() {
         let decision = judge(0, Sort::Transient { after: Some(Duration::from_secs(77)) }, 24);
         assert_eq!(decision.verdict, Verdict::Retry { after: Duration::from_secs(77), error: "it broke".to_owned() });
+    }
+
+    #[test]
+    fn a_cloud_that_asks_for_no_wait_does_not_cost_all_attempts_at_once() {
+        let soonest = |attempt| match judge(attempt, Sort::Transient { after: Some(Duration::ZERO) }, 24).verdict {
+            Verdict::Retry { after, .. } => after,
+            other => panic!("{other:?}"),
+        };
+        assert!(soonest(0) >= SOONEST);
+        let most = (0..100).map(|_| soonest(20)).max().unwrap();
+        assert!(most > Duration::from_secs(300), "the backoff grows whatever the cloud says: {most:?}");
+        let busy = judge(0, Sort::Busy { after: Some(Duration::ZERO) }, 24).verdict;
+        assert_eq!(busy, Verdict::Release { after: SOONEST });
     }
 
     #[test]

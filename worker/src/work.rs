@@ -20,8 +20,14 @@ use crate::steps;
 use crate::verdict::{Ended, later};
 
 /// Longest that a delivery is held while a step works. A longer step goes on without it, as something that the cloud is
-/// doing; the job itself comes back to look.
-const HOLD: Duration = Duration::from_secs(20);
+/// doing; the job itself comes back to look. Where the next step is told by the message alone, as it is for jobs of many
+/// short steps, a slow cloud is waited for: far less than a broker waits for an acknowledgement (30 minutes by default).
+fn hold(kind: Kind) -> Duration {
+    match kind {
+        Kind::Upload | Kind::BaseImage | Kind::Prune => Duration::from_secs(20),
+        Kind::Snapshot | Kind::Build => Duration::from_mins(5),
+    }
+}
 
 /// Time between reports of progress.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -33,14 +39,23 @@ pub(crate) struct Job {
     /// Nothing else runs here meanwhile.
     pub(crate) alone: bool,
     pub(crate) observer: Arc<Observer>,
+    pub(crate) begun: Instant,
 }
 
 /// What ends the wait for a step.
 enum Stop {
     Ended(Result<Ended, JoinError>),
+    BreakOff(Why),
+    Held,
+}
+
+/// What a step is broken off for.
+#[derive(Clone, Copy)]
+enum Why {
     HandBack,
     Cancel,
-    Held,
+    /// The deadline of its job has passed.
+    Late,
 }
 
 impl Desk {
@@ -58,6 +73,7 @@ impl Desk {
             alone,
             observer: Arc::new(self.metrics.observer(message.spec.cloud())),
             message: Arc::new(message),
+            begun: Instant::now(),
         };
         let _in_flight = self.metrics.begin(job.message.spec.kind());
         let is_said = alone || matches!(delivery.from, Tap::New(_));
@@ -73,10 +89,10 @@ impl Desk {
             }
         }));
         let _progress = Step(tokio::spawn(self.clone().report(&job, is_said)));
-        match self.watch_over(&mut step, &job, may_cancel, Some(HOLD)).await {
+        let hold = hold(job.message.spec.kind());
+        match self.watch_over(&mut step, &job, may_cancel, Some(hold)).await {
             Stop::Ended(ended) => self.conclude(Some(delivery), &job, ended).await,
-            Stop::HandBack => self.break_off(step, Some(delivery), &job, false).await,
-            Stop::Cancel => self.break_off(step, Some(delivery), &job, true).await,
+            Stop::BreakOff(why) => self.break_off(step, Some(delivery), &job, why).await,
             Stop::Held => self.go_on_detached(step, delivery, &job, may_cancel).await,
         }
     }
@@ -99,37 +115,50 @@ impl Desk {
         }
         match stop {
             Stop::Ended(ended) => self.conclude(None, job, ended).await,
-            Stop::HandBack | Stop::Held => self.break_off(step, None, job, false).await,
-            Stop::Cancel => self.break_off(step, None, job, true).await,
+            Stop::BreakOff(why) => self.break_off(step, None, job, why).await,
+            Stop::Held => self.break_off(step, None, job, Why::HandBack).await,
         }
     }
 
     async fn watch_over(&self, step: &mut Step<Ended>, job: &Job, may_cancel: bool, hold: Option<Duration>) -> Stop {
         let mut hand_back = self.hand_back.clone();
+        let now = Timestamp::now();
+        let left = Duration::try_from(job.message.deadline(now).duration_since(now)).unwrap_or_default();
         tokio::select! {
             ended = &mut step.0 => Stop::Ended(ended),
-            () = told(&mut hand_back) => Stop::HandBack,
-            () = self.tools.ledger.wanted(&job.message), if may_cancel => Stop::Cancel,
+            () = told(&mut hand_back) => Stop::BreakOff(Why::HandBack),
+            () = self.tools.ledger.wanted(&job.message), if may_cancel => Stop::BreakOff(Why::Cancel),
+            () = sleep(left) => Stop::BreakOff(Why::Late),
             () = after(hold) => Stop::Held,
         }
     }
 
-    /// Stop a step in its middle: to hand the job back, or to cancel it.
+    /// Stop a step in its middle.
     async fn break_off(
         self: &Arc<Self>,
         step: Step<Ended>,
         delivery: Option<Delivery>,
         job: &Job,
-        to_cancel: bool,
+        why: Why,
     ) -> Result<(), QueueError> {
         if let Some(ended) = step.stop().await {
             return self.conclude(delivery, job, Ok(ended)).await;
         }
         let Job { message, counts, .. } = job;
-        if !to_cancel {
-            let why = "handed back by a worker that stops".to_owned();
-            return self.give_back(delivery, message, counts, Duration::ZERO, why).await;
-        }
+        let given_up = match why {
+            Why::HandBack => "handed back by a worker that stops",
+            Why::Late => "broken off: its deadline has passed",
+            Why::Cancel => return self.cancel_broken_off(delivery, message, counts).await,
+        };
+        self.give_back(delivery, message, counts, Duration::ZERO, given_up.to_owned()).await
+    }
+
+    async fn cancel_broken_off(
+        &self,
+        delivery: Option<Delivery>,
+        message: &Message,
+        counts: &Counts,
+    ) -> Result<(), QueueError> {
         match self.cancel(message, false).await? {
             Cancelled::Done => match delivery {
                 Some(delivery) => delivery.settle(Verdict::Done).await,

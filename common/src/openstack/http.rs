@@ -20,7 +20,7 @@ use super::error::{self, CloudError, CloudErrorKind, Place};
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole call that carries no image: connection, answer and body.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// A page of 1000 images is about 2 MiB; an image may carry large properties.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 const ERROR_BODY_MAX: usize = 64 * 1024;

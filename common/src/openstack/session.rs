@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use url::Url;
 
 use super::config::CloudConfig;
@@ -178,7 +179,7 @@ impl Session {
         http::send(&request, call.repeatable, place, &self.secrets(token)).await
     }
 
-    /// Begins to read the body of an answer, without a limit in time.
+    /// Begins to read the body of an answer, without a limit in time once it has begun.
     pub(crate) async fn download(&self, url: &Url) -> Result<(Response, Place), CloudError> {
         let place = self.place(&format!("GET {}", url.path()));
         let token = self.token().await?;
@@ -194,7 +195,13 @@ impl Session {
 
     async fn download_with(&self, token: &Token, url: &Url, place: &Place) -> Result<Response, CloudError> {
         let request = self.inner.clients.data.get(url.clone()).header(X_AUTH_TOKEN, sensitive(&token.secret));
-        http::begin(request, place, &self.secrets(token)).await
+        match timeout(http::CALL_TIMEOUT, http::begin(request, place, &self.secrets(token))).await {
+            Ok(begun) => begun,
+            Err(_) => {
+                let seconds = http::CALL_TIMEOUT.as_secs();
+                Err(place.error(CloudErrorKind::Unreachable, format!("no answer for {seconds} s")))
+            }
+        }
     }
 
     /// Sends a body that cannot be sent twice, without a limit in time, with a token that has enough left. A

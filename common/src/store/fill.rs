@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::takeover::create_next;
 use super::transfer::{self, Sent};
-use super::upload::{Permit, Step, Upload, wait};
+use super::upload::{Permit, SEND, Step, Upload, wait};
 use super::verify::{self, Expected};
 use super::{StoreError, images_of_job};
 use crate::backoff::jitter;
@@ -23,7 +23,7 @@ impl Upload<'_> {
         let Some(id) = self.ids().get(number) else { return Ok(Step::Gone) };
         let length = opened.length;
         tracing::info!(image.id = %id, bytes = length, format = %opened.format, "sending");
-        self.observer.enter("send");
+        self.observer.enter(SEND);
         let sent = transfer::send(glance, id, opened, &self.observer).await;
         drop(permit);
         let sent = match sent? {

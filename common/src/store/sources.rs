@@ -20,6 +20,9 @@ use tokio::time::timeout;
 /// A small download in which nothing moves for this long is given up.
 const TEXT_STALL: Duration = Duration::from_secs(30);
 
+/// A file that does not open for this long is on a disk that is away, as over NFS.
+const OPEN_STALL: Duration = Duration::from_secs(30);
+
 /// The field of a job that names an image to copy.
 pub(super) const IMAGE_FIELD: &str = "spec.source.image";
 
@@ -81,7 +84,8 @@ impl Sources {
 
     pub(super) async fn file(&self, path: &str, declared: DiskFormat) -> Result<Opened, StoreError> {
         let (roots, wanted) = (self.roots.clone(), path.to_owned());
-        let opened = tokio::task::spawn_blocking(move || roots.open(&wanted)).await;
+        let opened = timeout(OPEN_STALL, tokio::task::spawn_blocking(move || roots.open(&wanted))).await;
+        let opened = opened.map_err(|_| StoreError::Transient(format!("{path} does not open; is its disk away?")))?;
         let file = opened.map_err(|error| StoreError::Transient(error.to_string()))??;
         Ok(Opened::from_file(file, declared, &self.digests).await?)
     }

@@ -12,6 +12,7 @@ use super::generation::{DECIDED, Generation, Ids, Sight, sight, untouched};
 use super::sources::{IMAGE_FIELD, Sources};
 use super::stamp::{self, Stamp};
 use super::{CloudPool, Observer, StoreError, images_of_job, revision, withdraw};
+use crate::arch::Arch;
 use crate::backoff::jitter;
 use crate::job::{CloudName, DiskFormat, Source, UploadSpec};
 use crate::openstack::{CloudErrorKind, Glance, Image, ImageStatus, NewImage, Observed};
@@ -19,6 +20,9 @@ use crate::source::Opened;
 
 /// How long to leave somebody else's transfer alone before looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// The step in which bytes move.
+pub const SEND: &str = "send";
 
 /// Leave to send bytes; given back when dropped.
 pub type Permit = Box<dyn Send + Sync>;
@@ -216,7 +220,10 @@ impl Upload<'_> {
             Sight::Free => {
                 let Some(permit) = self.gate.enter(&self.spec.cloud).await else { return Ok(no_room()) };
                 let opened = self.open_source().await?;
-                self.fill(glance, current.number, opened, permit).await
+                if is_for(&current.image, self.spec.arch, opened.format) {
+                    return self.fill(glance, current.number, opened, permit).await;
+                }
+                self.take_over(glance, current, permit).await
             }
             Sight::Abandoned => {
                 let Some(permit) = self.gate.enter(&self.spec.cloud).await else { return Ok(no_room()) };
@@ -275,6 +282,11 @@ impl Upload<'_> {
         };
         Ok(images.into_iter().find(newer))
     }
+}
+
+/// Whether an empty image was made for these bytes: neither by who withdraws the job, nor for what the source was before.
+fn is_for(image: &Image, arch: Arch, format: DiskFormat) -> bool {
+    image.disk_format.as_deref() == Some(format.as_str()) && image.architecture.as_deref() == Some(arch.glance())
 }
 
 fn no_room() -> Step {

@@ -49,5 +49,6 @@ pub(super) fn cloud(error: CloudError) -> Failure {
         CloudErrorKind::Busy | CloudErrorKind::Conflict | CloudErrorKind::Credentials => Sort::Busy { after },
         CloudErrorKind::Forbidden | CloudErrorKind::Rejected => Sort::Rejected { field: Some("spec".to_owned()) },
     };
-    Failure { sort, error: error.to_string(), request_id: error.request_id, step: None }
+    let silent = (error.kind == CloudErrorKind::Unreachable).then(|| error.cloud.clone());
+    Failure { request_id: error.request_id.clone(), silent, ..Failure::plain(sort, error.to_string()) }
 }

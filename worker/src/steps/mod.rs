@@ -112,6 +112,14 @@ pub(crate) async fn abandon(tools: &Tools, message: &Message) {
     }
 }
 
+/// Why a job may not be said to have failed yet: it has something to put right first, which cannot be done at the moment.
+pub(crate) async fn owed(tools: &Tools, message: &Message) -> Option<Failure> {
+    match &message.spec {
+        Spec::Snapshot(spec) => snapshot::owed(tools, message, spec).await,
+        Spec::Upload(_) | Spec::Prune(_) | Spec::Build(_) | Spec::BaseImage(_) => None,
+    }
+}
+
 /// The job that keeps the revisions of an image to the newest few, once there is a newer one.
 fn prune_child(message: &Message, name: &ImageName, cloud: &CloudName, keep: Keep, arch: Arch) -> Message {
     child(message, cloud, Spec::Prune(PruneSpec { name: name.clone(), cloud: cloud.clone(), keep, arch: Some(arch) }))

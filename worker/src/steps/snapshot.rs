@@ -7,7 +7,7 @@ use imagewright_common::job::{Kind, Message, SnapshotSpec};
 use imagewright_common::openstack::{CloudErrorKind, Glance, Image, Nova, Server};
 use imagewright_common::store::Observer;
 use imagewright_common::store::snapshot::{self, Snapshot};
-use imagewright_common::store::stamp::Stamp;
+use imagewright_common::store::stamp::{self, Stamp};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -51,16 +51,24 @@ pub(super) async fn advance(tools: &Tools, message: &Message, spec: &SnapshotSpe
     ended.unwrap_or_else(Ended::Failed)
 }
 
-/// Start a server again that we stopped, and leave no half image.
+/// Leave no half image, and start a server again that we stopped, which Nova refuses while it makes the image.
 pub(super) async fn abandon(tools: &Tools, message: &Message, spec: &SnapshotSpec) -> Result<(), Failure> {
     let work = Work::new(tools, message, spec).await?;
     let Some(server) = &work.state.server else { return Ok(()) };
-    if let Some(image) = snapshot::find(&work.glance, server, &message.id.to_string()).await?
-        && !imagewright_common::store::stamp::is_verified(&image)
-    {
-        work.glance.delete(&image.id).await.map_err(super::failure::cloud)?;
+    let dropped = work.drop_image(server).await;
+    if work.state.stops {
+        work.start(server).await?;
     }
-    if work.state.stops { work.start(server).await } else { Ok(()) }
+    dropped
+}
+
+/// Why a server that we stopped is not started again yet, though it can be: until it is, the job has not ended.
+pub(super) async fn owed(tools: &Tools, message: &Message, spec: &SnapshotSpec) -> Option<Failure> {
+    if !progress::load::<State>(message).is_ok_and(|state| state.stops) {
+        return None;
+    }
+    let can_be = |failure: &Failure| matches!(failure.sort, Sort::Transient { .. } | Sort::Busy { .. });
+    abandon(tools, message, spec).await.err().filter(can_be)
 }
 
 struct Work<'a> {
@@ -167,14 +175,23 @@ impl<'a> Work<'a> {
         }
     }
 
+    async fn drop_image(&self, server: &str) -> Result<(), Failure> {
+        match snapshot::find(&self.glance, server, &self.message.id.to_string()).await? {
+            Some(image) if !stamp::is_verified(&image) => {
+                self.glance.delete(&image.id).await.map(drop).map_err(super::failure::cloud)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn start(&self, server: &str) -> Result<(), Failure> {
         match self.nova.start(server).await {
             Ok(()) => Ok(()),
-            // It runs, or Nova still reads its disk.
+            // It runs, or Nova still reads its disk, or it has not gone off yet: then it is `ACTIVE` with a task.
             Err(error) if error.kind == CloudErrorKind::Conflict => {
                 let seen = self.nova.server(server).await.map_err(super::failure::cloud)?;
                 let busy = Failure::plain(Sort::Busy { after: Some(LOOK) }, error.to_string());
-                if seen.status == "ACTIVE" { Ok(()) } else { Err(busy) }
+                if seen.status == "ACTIVE" && seen.task_state.is_none() { Ok(()) } else { Err(busy) }
             }
             Err(error) if error.kind == CloudErrorKind::NotFound => Ok(()),
             Err(error) => Err(super::failure::cloud(error)),
