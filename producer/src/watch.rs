@@ -123,7 +123,13 @@ impl Watch {
                 ));
             } else {
                 ending.exit = Exit::JobFailed;
-                ending.lines.push(format!("error: {said}; `imagewright dead list` shows the job"));
+                let id = &job.id;
+                let next = if job.state == State::Failed {
+                    format!("`imagewright dead show {id}` tells more")
+                } else {
+                    format!("`imagewright log {id}` tells its story")
+                };
+                ending.lines.push(format!("error: {said}; {next}"));
             }
         }
         ending

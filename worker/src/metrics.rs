@@ -9,6 +9,7 @@ use imagewright_common::event::Event;
 use imagewright_common::job::{CloudName, Kind, Message};
 use imagewright_common::queue::Depth;
 use imagewright_common::store::Observer;
+use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use tokio::sync::mpsc;
@@ -77,6 +78,9 @@ impl Metrics {
         };
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.register(build)?;
+        let started = IntGauge::new("imagewright_start_time_seconds", "When this process began, in Unix time.")?;
+        started.set(Timestamp::now().as_second());
+        metrics.register(started)?;
         metrics.register_all()?;
         metrics.begin_at_zero();
         Ok((Arc::new(metrics), asked))

@@ -1,6 +1,7 @@
 //! The command line of the worker.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,7 +18,7 @@ use imagewright_common::telemetry::Format;
 
 use crate::builders::Places;
 
-/// Do image jobs: upload to Glance, verify, prune.
+/// Do image jobs: build with Nova, upload to Glance, verify, prune.
 ///
 /// A worker takes jobs from the queue, as many at once as --concurrency says, until it is told to stop. Start as many
 /// workers on as many machines as you like; each may be killed at any moment.
@@ -25,7 +26,7 @@ use crate::builders::Places;
 #[command(
     name = "imagewright-worker",
     version,
-    after_help = "Example:\n  imagewright-worker --queue-file /etc/imagewright/queue --file-root /srv/images\n\nThe clouds are those of clouds.yaml, found as openstacksdk finds it (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack, /etc/openstack).\nSIGTERM stops taking jobs and finishes or hands back what runs within --grace; a second one ends at once."
+    after_help = "Example:\n  imagewright-worker --queue-file /etc/imagewright/queue --file-root /srv/images\n\nThe clouds are those of clouds.yaml, found as openstacksdk finds it (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack, /etc/openstack).\nSIGTERM stops taking jobs and finishes or hands back what runs within --grace; a second one ends at once.\n\nExit codes: 0 told to stop, or drained; 64 wrong options, files or credentials, which no restart mends; 69 the queue is away;\n70 internal error; 75 not drained: --drain-timeout is over, or it was told to stop."
 )]
 pub(crate) struct Options {
     /// Where jobs are queued: amqp://USER:PASSWORD@HOST/VHOST[,amqp://...], amqps://... or sqlite:PATH. By default an
@@ -49,13 +50,9 @@ pub(crate) struct Options {
     #[arg(long = "arch", env = "IMAGEWRIGHT_ARCH", value_delimiter = ',', value_name = "ARCH")]
     pub(crate) archs: Vec<Arch>,
 
-    /// Jobs at once, by kind.
-    #[arg(
-        long,
-        env = "IMAGEWRIGHT_CONCURRENCY",
-        default_value = "upload=8,prune=8,snapshot=32,build=200,base-image=2",
-        value_name = "KIND=N,..."
-    )]
+    /// Jobs at once, by kind; a kind that is not named keeps its default. Of builds and snapshots only the first step
+    /// counts: what waits for its cloud takes no place.
+    #[arg(long, env = "IMAGEWRIGHT_CONCURRENCY", default_value_t, value_name = "KIND=N,...")]
     pub(crate) concurrency: Concurrency,
 
     /// Transfers at once to one cloud.
@@ -195,13 +192,27 @@ impl From<LogFormat> for Format {
     }
 }
 
-/// How many jobs of each kind run at once.
-#[derive(Clone, Debug)]
+/// How many jobs of each kind run at once, where somebody says so; see [`Concurrency::of`].
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Concurrency(BTreeMap<Kind, u16>);
 
 impl Concurrency {
+    /// As said, else the default of the kind.
     pub(crate) fn of(&self, kind: Kind) -> u16 {
-        self.0.get(&kind).copied().unwrap_or(if kind == Kind::BaseImage { 2 } else { 8 })
+        self.0.get(&kind).copied().unwrap_or(match kind {
+            Kind::Upload | Kind::Prune => 8,
+            Kind::Snapshot => 32,
+            Kind::Build => 200,
+            Kind::BaseImage => 2,
+        })
+    }
+}
+
+/// The default, as one would write it.
+impl Display for Concurrency {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let words = Kind::ALL.map(|kind| format!("{kind}={}", self.of(kind)));
+        f.write_str(&words.join(","))
     }
 }
 
@@ -233,7 +244,10 @@ mod tests {
 
     #[test]
     fn concurrency_names_what_is_wrong() {
-        assert_eq!("upload=3".parse::<Concurrency>().unwrap().of(Kind::Upload), 3);
+        assert_eq!(
+            "upload=3".parse::<Concurrency>().unwrap().to_string(),
+            "upload=3,prune=8,snapshot=32,build=200,base-image=2"
+        );
         assert!("upload".parse::<Concurrency>().unwrap_err().contains("KIND=N"));
         assert!("paint=3".parse::<Concurrency>().unwrap_err().contains("paint"));
         assert!("upload=0".parse::<Concurrency>().unwrap_err().contains("1 to 1000"));

@@ -37,7 +37,7 @@ const OK: u8 = 0;
 const USAGE: u8 = 64;
 const UNREACHABLE: u8 = 69;
 const INTERNAL: u8 = 70;
-const DRAIN_TIMED_OUT: u8 = 75;
+const NOT_DRAINED: u8 = 75;
 
 /// How long a last word may take after the grace time.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
         opened = opening => opened.map_err(queue_failure)?,
         () = signals.next() => {
             outside.stopping().await;
-            return Ok(OK);
+            return Ok(told_to_stop(&options));
         }
     };
     let tools = Tools {
@@ -123,7 +123,7 @@ async fn serve(options: Options) -> Result<u8, Fatal> {
     tracing::info!(queue = %address, namespace = options.namespace, lanes = lanes.len(), "ready");
 
     let code = tokio::select! {
-        () = signals.next() => OK,
+        () = signals.next() => told_to_stop(&options),
         drained = drained(&options, &backend, &lanes) => drained?,
         broken = takers.join_next() => return Err(broken_taker(broken)),
     };
@@ -204,6 +204,11 @@ async fn reload_on_hangup(mut hangups: Signal, desk: Arc<Desk>, policy: Option<P
     }
 }
 
+/// Whoever drains a queue to put it away must know that something may be left.
+fn told_to_stop(options: &Options) -> u8 {
+    if options.drain { NOT_DRAINED } else { OK }
+}
+
 /// Never returns unless draining was asked for.
 async fn drained(options: &Options, backend: &Backend, lanes: &[Lane]) -> Result<u8, Fatal> {
     if !options.drain {
@@ -217,7 +222,7 @@ async fn drained(options: &Options, backend: &Backend, lanes: &[Lane]) -> Result
             Ok(result) => result,
             Err(_) => {
                 tracing::error!(seconds, "not drained in time; `imagewright status` shows what is left");
-                return Ok(DRAIN_TIMED_OUT);
+                return Ok(NOT_DRAINED);
             }
         },
     };
