@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import images
-from harness.cli import Worker
+from harness.cli import ANSWER, Worker
 from harness.https import FileServer
 from harness.openstack import OpenStack
 from harness.process import LOOPBACK, free_port, wait_for
@@ -65,9 +65,7 @@ def test_a_host_that_does_not_take_us_is_passed_over(site: Site, how: str) -> No
             "refusing": good.replace("guest:guest", "guest:wrong"),
         }
         site.client.queue = f"{firsts[how]},{good}"
-        began = time.monotonic()
-        (job,) = site.client.upload(f"past-{how}", site.qcow2(), wait=False)
-        assert time.monotonic() - began < 10
+        (job,) = site.client.upload(f"past-{how}", site.qcow2(), wait=False, seconds=ANSWER)
         site.worker()
         site.client.queue = good
         site.client.tree_ended(job)
@@ -76,7 +74,7 @@ def test_a_host_that_does_not_take_us_is_passed_over(site: Site, how: str) -> No
 def test_a_login_that_every_host_refuses_is_a_wrong_configuration(site: Site) -> None:
     wrong = site.client.queue.replace("guest:guest", "guest:not-my-password")
     site.client.queue = f"{wrong},{wrong}"
-    done = site.client.run("queues", code=64, seconds=11)
+    done = site.client.run("queues", code=64, seconds=ANSWER)
     assert done.err.count("ACCESS_REFUSED") == 2
     assert "not-my-password" not in done.err
 
@@ -84,9 +82,7 @@ def test_a_login_that_every_host_refuses_is_a_wrong_configuration(site: Site) ->
 def test_what_both_hosts_of_a_list_lack_is_said_within_ten_seconds(site: Site) -> None:
     ports = [free_port(), free_port()]
     site.client.queue = ",".join(f"amqp://{LOOPBACK}:{port}" for port in ports)
-    began = time.monotonic()
-    done = site.client.run("queues", code=69, seconds=12)
-    assert time.monotonic() - began < 10
+    done = site.client.run("queues", code=69, seconds=ANSWER)
     assert all(f"{LOOPBACK}:{port}" in done.err for port in ports)
 
 
@@ -206,10 +202,8 @@ def test_a_broker_short_of_memory_delays_and_loses_nothing(site: Site) -> None:
         wait_saving(site, "memory")
         node.ctl("set_vm_memory_high_watermark", "0.0000001")
         try:
-            began = time.monotonic()
             words = ["upload", "--name", "refused", "--arch", "amd64", "--cloud", "cloud2", "--file", disk]
-            done = site.client.run(*words, code=69, seconds=15)
-            assert time.monotonic() - began < 10
+            done = site.client.run(*words, code=69, seconds=ANSWER)
             assert "short of memory" in done.err
             assert "may still be taken" in done.err
             wait_said(worker, "takes no messages for now")

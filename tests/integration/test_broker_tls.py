@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.certificates import Authority, Certificate
-from harness.cli import Client, Done
+from harness.cli import ANSWER, Client, Done
 from harness.process import LOOPBACK
 from harness.rabbitmq import Broker, Tls
 
@@ -64,7 +64,7 @@ class Asker:
     def ask(self, broker: Broker, host: str = LOOPBACK, **files: Path) -> Done:
         query = "&".join(f"{name}={path}" for name, path in files.items())
         self._client.queue = f"amqps://guest:{PASSWORD}@{host}:{broker.nodes[0].tls_port}/?{query}"
-        return self._client.try_run("queues", seconds=11)
+        return self._client.try_run("queues", seconds=ANSWER)
 
     def refused(self, broker: Broker, why: str, host: str = LOOPBACK, code: int = 64, **files: Path) -> None:
         """One line that says why, soon, and without the password."""
@@ -171,8 +171,8 @@ def test_a_client_certificate_that_is_missing_or_not_accepted_is_said(
 def test_plain_and_secure_ports_are_told_apart(open_broker: Broker, authority: Authority) -> None:
     node = open_broker.nodes[0]
     client = Client(f"amqp://guest:{PASSWORD}@{LOOPBACK}:{node.tls_port}", "tls", authority.ca, authority.ca.parent)
-    done = client.try_run("queues", seconds=11)  # the broker's alert may be lost when it hangs up
+    done = client.try_run("queues", seconds=ANSWER)  # the broker's alert may be lost when it hangs up
     assert done.code in (64, 69)
     assert "write amqps://" in done.err
     client.queue = f"amqps://guest:{PASSWORD}@{LOOPBACK}:{node.port}?cacertfile={authority.ca}"
-    assert "does not speak TLS: write amqp://" in client.run("queues", code=64, seconds=11).err
+    assert "does not speak TLS: write amqp://" in client.run("queues", code=64, seconds=ANSWER).err
