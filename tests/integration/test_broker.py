@@ -58,6 +58,7 @@ def through(site: Site, proxy: Proxy) -> None:
 @pytest.mark.parametrize("how", ["dead", "silent", "refusing"])
 def test_a_host_that_does_not_take_us_is_passed_over(site: Site, how: str) -> None:
     good = site.client.queue
+    site.declare()
     with socket.create_server((LOOPBACK, 0)) as silent:
         firsts = {
             "dead": f"amqp://{LOOPBACK}:{free_port()}",
