@@ -15,7 +15,7 @@ from harness.process import LOOPBACK, free_port, wait_for
 from harness.proxy import Proxy
 from harness.rabbitmq import Broker
 from harness.site import Site
-from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
+from harness.transfers import PUT, SIZE, STEADY, only_active, wait_saving
 
 pytestmark = [pytest.mark.xdist_group("broker"), pytest.mark.timeout(240)]
 
@@ -50,7 +50,8 @@ def wait_said(worker: Worker, text: str, seconds: float = 60.0, times: int = 1) 
 
 
 def through(site: Site, proxy: Proxy) -> None:
-    """Workers that start from now on reach cloud1 by the proxy."""
+    """Workers that start from now on reach cloud1 by the proxy; the oracle is logged in there before they do."""
+    site.cloud()
     changes = {"cloud1": {"image_endpoint_override": proxy.url}}
     site.client.clouds_yaml = site.stack.write_clouds(site.folder / "proxied.yaml", changes)
 
@@ -123,12 +124,13 @@ def test_a_killed_node_of_a_cluster_is_replaced_by_another(stack: OpenStack, fil
         site = Site(stack, files, cluster, tmp_path, proxies={"cloud1": proxy})
         try:
             site.client.queue = ",".join(node.url for node in cluster.nodes)
+            site.cloud()
             disk = site.qcow2(SIZE)
             worker = site.worker()
             wait_said(worker, "ready")
             for node in cluster.nodes:
                 node.settle()
-            proxy.throttle(SLOW)
+            proxy.throttle(STEADY)
             (job,) = site.client.upload("node-killed", disk, wait=False)
             wait_saving(site, "node-killed")
             cluster.nodes[0].kill9()

@@ -9,7 +9,7 @@ from harness import images
 from harness.process import wait_for
 from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
-from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
+from harness.transfers import PUT, SIZE, SLOW, STEADY, only_active, wait_saving
 
 pytestmark = pytest.mark.xdist_group("waits")
 
@@ -74,7 +74,7 @@ def test_two_workers_with_the_same_job_make_one_image(site: Site) -> None:
     with Proxy(site.stack.cloud("cloud1").port) as proxy:
         lone = site.fork(proxies={"cloud1": proxy})
         disk = lone.qcow2(4 * images.MIB)
-        proxy.throttle(SLOW)
+        proxy.throttle(SIZE / 8)
         job = message(upload_spec("two-workers", disk))
         for _ in range(5):
             lone.publish(job)
@@ -113,7 +113,7 @@ def test_a_worker_told_to_end_finishes_what_it_began(site: Site) -> None:
         lone = site.fork(proxies={"cloud1": proxy})
         disk = lone.qcow2(SIZE)
         worker = lone.worker()
-        proxy.throttle(SLOW)
+        proxy.throttle(STEADY)
         (job,) = lone.client.upload("terminated", disk, wait=False)
         wait_saving(lone, "terminated")
         worker.terminate()
@@ -173,7 +173,7 @@ def test_losing_the_broker_aborts_no_transfer_and_ends_no_worker(site: Site) -> 
         lone.client.queue = f"amqp://guest:guest@127.0.0.1:{broker.port}"
         disk = lone.qcow2(SIZE)
         worker = lone.worker()
-        proxy.throttle(SLOW)
+        proxy.throttle(STEADY)
         lone.client.queue = direct
         (job,) = lone.client.upload("broker-blip", disk, wait=False)
         wait_saving(lone, "broker-blip")

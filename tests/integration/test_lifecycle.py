@@ -17,7 +17,7 @@ from harness.process import LOOPBACK, wait_for
 from harness.proxy import Proxy
 from harness.rabbitmq import Broker
 from harness.site import Site, message, upload_spec
-from harness.transfers import PUT, SIZE, SLOW, wait_saving
+from harness.transfers import PUT, SIZE, SLOW, STEADY, wait_saving
 from harness.watching import Manager, Pages
 
 pytestmark = pytest.mark.xdist_group("waits")
@@ -178,7 +178,7 @@ def test_bytes_and_jobs_are_seen_while_they_are_under_way(site: Site) -> None:
         disk = lone.qcow2(SIZE)
         pages = Pages(lone.worker(*LISTEN))
         pages.wait_value(0, "transfer_bytes_total", cloud="cloud1")
-        proxy.throttle(SLOW)
+        proxy.throttle(STEADY)
         (job,) = lone.client.upload("under-way", disk, wait=False)
         wait_saving(lone, "under-way")
         first = pages.wait_value(1, "in_flight", kind="upload").value("transfer_bytes_total", cloud="cloud1") or 0
