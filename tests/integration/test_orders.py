@@ -49,7 +49,8 @@ def test_whichever_of_two_jobs_ends_first_the_one_asked_for_later_is_the_newest(
         last = "older" if first == "newer" else "newer"
         answers[first].let_go()
         ended = lone.client.tree_ended(jobs[first], 90)
-        assert lone.client.status(jobs[last])["state"] == "running"
+        # Its message is put back after a while, and it goes on.
+        assert lone.client.status(jobs[last])["state"] in ("running", "waiting")
         answers[last].let_go()
         lone.client.tree_ended(jobs[last], 90)
         lone.drain()
