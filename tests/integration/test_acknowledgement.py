@@ -20,7 +20,7 @@ TIMEOUT_MS = 60_000
 
 
 @pytest.mark.xdist_group("acknowledgement")
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 def test_a_transfer_of_three_minutes_ends_once_where_deliveries_time_out_after_one(
     stack: OpenStack, files: FileServer, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from harness.rabbitmq import Broker
 from harness.site import Site
 from harness.transfers import PUT, SIZE, STEADY, only_active, wait_saving
 
-pytestmark = [pytest.mark.xdist_group("broker"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("broker"), pytest.mark.timeout(600)]
 
 AWAY, BACK = "broker is away", "broker is back"
 

@@ -12,7 +12,7 @@ from fakes.state import FLAVOR
 from harness.https import FileServer
 from harness.process import wait_for
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("build-ends")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("build-ends")]
 
 # Far more than a healthy step takes here, and far less than the usual limits.
 LIMIT = "30s"

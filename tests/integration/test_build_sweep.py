@@ -14,7 +14,7 @@ from fakes.site import Builder
 from harness.https import FileServer
 from harness.process import wait_for
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("build-ends")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("build-ends")]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 from harness.transfers import PUT, SIZE, wait_saving
 
-pytestmark = pytest.mark.xdist_group("waits")
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(400)]
 
 
 def cancelled(site: Site, job: str) -> None:

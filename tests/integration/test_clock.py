@@ -13,7 +13,7 @@ from harness.proxy import Proxy
 from harness.site import Site
 from harness.transfers import PUT, SIZE, STEADY, only_active, wait_saving
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("sqlite")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("sqlite")]
 
 AHEAD, BEHIND = 20, -20  # hours; a job has 24 until its deadline
 

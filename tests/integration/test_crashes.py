@@ -11,7 +11,7 @@ from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 from harness.transfers import PUT, SIZE, SLOW, STEADY, only_active, wait_saving
 
-pytestmark = pytest.mark.xdist_group("waits")
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(600)]
 
 
 def test_a_worker_killed_in_an_upload_leaves_one_image_after_its_restart(site: Site) -> None:
@@ -29,7 +29,6 @@ def test_a_worker_killed_in_an_upload_leaves_one_image_after_its_restart(site: S
         assert only_active(lone, "killed-worker", images.sha512(disk))["imagewright_job"] == job
 
 
-@pytest.mark.timeout(200)
 def test_a_worker_killed_behind_a_cloud_that_noticed_nothing_is_taken_over(site: Site) -> None:
     """The connection stays open behind the proxy, so the image stays `saving` until somebody takes over."""
     with Proxy(site.stack.cloud("cloud1").port) as proxy:
@@ -49,7 +48,6 @@ def test_a_worker_killed_behind_a_cloud_that_noticed_nothing_is_taken_over(site:
         assert only_active(lone, "taken-over", images.sha512(disk))["imagewright_job"] == job
 
 
-@pytest.mark.timeout(200)
 def test_a_cloud_killed_in_an_upload_has_one_image_after_its_restart(site: Site) -> None:
     """Killed, Glance leaves the image `saving` for ever: only a new one can be filled."""
     cloud = site.stack.cloud("cloud3")
@@ -89,7 +87,6 @@ def test_two_workers_with_the_same_job_make_one_image(site: Site) -> None:
         assert [one["imagewright_job"] for one in lone.cloud().of_job(job["id"])] == [job["id"]]
 
 
-@pytest.mark.timeout(200)
 def test_a_successor_whose_maker_died_is_removed_when_the_first_image_won(site: Site) -> None:
     """Generation 0 is verified, generation 1 was created and abandoned: the job ends with 0, and 1 goes."""
     lone = site.fork()

@@ -8,7 +8,7 @@ from harness.proxy import Proxy
 from harness.site import Site
 from harness.transfers import PUT, SIZE, only_active, wait_saving
 
-pytestmark = pytest.mark.xdist_group("waits")
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(600)]
 
 
 def test_one_place_serves_every_architecture(site: Site) -> None:
@@ -69,7 +69,6 @@ def test_what_a_busy_worker_cannot_do_now_another_one_does(site: Site) -> None:
             lone.client.tree_ended(job, 90)
 
 
-@pytest.mark.timeout(240)
 def test_a_pause_holds_for_every_worker_until_it_is_ended(site: Site) -> None:
     """New jobs wait, what has begun goes on, a worker that starts later heeds it, and other kinds are not touched."""
     with Proxy(site.stack.cloud("cloud1").port) as proxy:
@@ -101,7 +100,6 @@ def test_a_pause_of_an_unknown_kind_is_a_usage_error(site: Site) -> None:
     assert "upload, prune" in refused.err
 
 
-@pytest.mark.timeout(300)
 def test_a_shutdown_burns_no_attempt(site: Site) -> None:
     """Before the message is put back and after: whoever stops hands the job back, and it was its first attempt."""
     with Proxy(site.stack.cloud("cloud1").port) as proxy:
@@ -128,7 +126,6 @@ def _sending(site: Site) -> bool:
     return any(one["status"] == "saving" for one in site.cloud().named("stopped"))
 
 
-@pytest.mark.timeout(200)
 def test_a_long_transfer_that_fails_counts_once_and_backs_off(site: Site) -> None:
     """After the message was put back, too: the log tells the next worker how many attempts there were."""
     with Proxy(site.stack.cloud("cloud1").port) as proxy:

@@ -9,7 +9,7 @@ from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
 
-pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(400)]
 
 CREATE = "/v2/images$"
 

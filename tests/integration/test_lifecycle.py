@@ -55,7 +55,7 @@ def lazy_broker() -> Iterator[Broker]:
     made.stop()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
 def test_a_worker_may_start_before_its_broker_and_outlives_it(
     site: Site, lazy_broker: Broker, manager: Manager, tmp_path: Path

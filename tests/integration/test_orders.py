@@ -8,7 +8,7 @@ from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 from harness.transfers import PUT
 
-pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(400)]
 
 
 def test_a_late_duplicate_of_a_job_whose_image_was_pruned_uploads_nothing(site: Site) -> None:

@@ -14,7 +14,7 @@ from harness.process import LOOPBACK
 from harness.rabbitmq import Broker, Node
 from harness.site import Site
 
-pytestmark = [pytest.mark.xdist_group("rabbitmq"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 PASSWORD = "pass-of-the-test"
 NOTHING = "^$"

@@ -22,7 +22,7 @@ from harness.proxy import Proxy
 from harness.site import Site
 from harness.transfers import PUT, SIZE, STEADY, wait_saving
 
-pytestmark = [pytest.mark.xdist_group("sqlite"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("sqlite"), pytest.mark.timeout(400)]
 
 UNUSABLE, UNREACHABLE = 64, 69
 ROOM = 2 * images.MIB
