@@ -1,7 +1,9 @@
 """Crashes in the middle of the work: one image in the end, and nothing lost."""
 
+import signal
 import subprocess
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -198,8 +200,9 @@ def test_a_command_that_is_interrupted_while_it_waits_leaves_the_job_going(site:
         "--json",
     ]
     running = lone.client.start(*words)
-    wait_for("the job is queued", lambda: _queued(lone) == 1, 20, every=0.2)
-    running.send_signal(2)
+    wait_for("the job is queued", lambda: _queued(lone) == 1, 60, every=0.2)
+    wait_for("the command minds the signal", lambda: _minds(running.pid, signal.SIGINT), 60)
+    running.send_signal(signal.SIGINT)
     try:
         assert running.wait(20) == 130
     except subprocess.TimeoutExpired:
@@ -207,6 +210,13 @@ def test_a_command_that_is_interrupted_while_it_waits_leaves_the_job_going(site:
         raise
     lone.drain()
     only_active(lone, "interrupted", images.sha512(disk))
+
+
+def _minds(pid: int, number: int) -> bool:
+    """Whether a process catches a signal."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = [int(line.split()[1], 16) for line in text.splitlines() if line.startswith("SigCgt:")]
+    return bool(caught >> (number - 1) & 1)
 
 
 def _queued(site: Site) -> int:
