@@ -139,11 +139,11 @@ def test_a_cloud_that_is_added_is_known_after_a_hangup(site: Site) -> None:
     """SIGHUP reads clouds.yaml again: what was an unknown cloud a moment ago gets its image."""
     lone = site.fork()
     worker = lone.worker()
-    wait_for("the worker is ready", lambda: "ready" in worker.tail(50), 20)
+    wait_for("the worker is ready", lambda: "ready" in worker.tail(50), 60)
     disk = lone.qcow2()
     entry = lone.stack.entry("cloud2")
     lone.stack.write_clouds(lone.client.clouds_yaml, {"new-cloud": entry})
     worker.signal(signal.SIGHUP)
-    wait_for("the files are read", lambda: "read again" in worker.tail(50), 20)
+    wait_for("the files are read", lambda: "read again" in worker.tail(50), 60)
     lone.client.upload("on-a-new-cloud", disk, cloud="new-cloud")
     assert lone.cloud("cloud2").active("on-a-new-cloud")
