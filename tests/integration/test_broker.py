@@ -1,5 +1,6 @@
 """Connections to the broker: several hosts, brokers that come late, go away, stall, are short of memory."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from harness.transfers import PUT, SIZE, STEADY, only_active, wait_saving
 pytestmark = [pytest.mark.xdist_group("broker"), pytest.mark.timeout(600)]
 
 AWAY, BACK = "broker is away", "broker is back"
+# Two lines of the broker's log.
+HASTY = re.compile(r".*\[warning\].* closing AMQP connection .*\n.*client unexpectedly closed TCP connection\n")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +192,10 @@ def test_a_broker_away_for_a_minute_neither_aborts_nor_repeats_a_transfer(site: 
         only_active(site, "broker-away", images.sha512(disk))
         assert worker.is_running()
         assert len(said(worker, AWAY)) == 2, worker.tail(60)
-        assert len(said(worker, "WARN")) == 2, worker.tail(60)
+        # Slow clouds, and a node in its first moments, are not what this is about.
+        others = (" cloud=", "the broker does not do it")
+        warned = [line for line in said(worker, "WARN") if not any(word in line for word in others)]
+        assert len(warned) == 2, worker.tail(60)
 
 
 def test_a_broker_short_of_memory_delays_and_loses_nothing(site: Site) -> None:
@@ -231,22 +237,31 @@ def test_connections_are_named_and_closed_in_order(site: Site) -> None:
         listed = node.table("connections", ["client_properties"])
         return [value for one in listed for name, _, value in one["client_properties"] if name == "connection_name"]
 
+    def told() -> str:
+        """What the broker logs of a worker and a few commands."""
+        worker = site.worker()
+        wait_said(worker, "ready")
+        host = f"{socket.gethostname()}/{worker.pid}"
+        wait_for(
+            "both connections are there",
+            lambda: {f"imagewright-worker/{role}@{host}" for role in ("publish", "consume")} <= set(names()),
+        )
+        before = node.log()
+        site.client.run("status")
+        site.client.run("dead", "list")
+        site.client.upload("in-order", site.qcow2())
+        worker.terminate()
+        assert worker.wait(30) == 0
+        wait_for("all connections are closed", lambda: not names())
+        return node.log()[len(before) :]
+
     wait_for("those of other tests are gone", lambda: not names())
-    worker = site.worker()
-    wait_said(worker, "ready")
-    host = f"{socket.gethostname()}/{worker.pid}"
-    wait_for(
-        "both connections are there",
-        lambda: {f"imagewright-worker/{role}@{host}" for role in ("publish", "consume")} <= set(names()),
-    )
-    before = node.log()
-    site.client.run("status")
-    site.client.run("dead", "list")
-    site.client.upload("in-order", site.qcow2())
-    worker.terminate()
-    assert worker.wait(30) == 0
-    wait_for("all connections are closed", lambda: not names())
-    after = node.log()[len(before) :]
+    after = told()
+    if HASTY.search(after) and not faults(HASTY.sub("", after)):
+        after = told()  # a goodbye has half a second, which a loaded machine may not find
     assert "imagewright/publish@" in after
-    faults = [line for line in after.splitlines() if "[warning]" in line or "[error]" in line]
-    assert not faults, after
+    assert not faults(after), after
+
+
+def faults(log: str) -> list[str]:
+    return [line for line in log.splitlines() if "[warning]" in line or "[error]" in line]
