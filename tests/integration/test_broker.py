@@ -39,6 +39,7 @@ def lab() -> Iterator[Broker]:
 @pytest.fixture
 def site(stack: OpenStack, files: FileServer, lab: Broker, tmp_path: Path) -> Iterator[Site]:
     made = Site(stack, files, lab, tmp_path)
+    made.declare()  # a node in its first moments ends connections that do
     yield made
     made.stop()
 
@@ -62,7 +63,6 @@ def through(site: Site, proxy: Proxy) -> None:
 @pytest.mark.parametrize("how", ["dead", "silent", "refusing"])
 def test_a_host_that_does_not_take_us_is_passed_over(site: Site, how: str) -> None:
     good = site.client.queue
-    site.declare()
     with socket.create_server((LOOPBACK, 0)) as silent:
         firsts = {
             "dead": f"amqp://{LOOPBACK}:{free_port()}",
