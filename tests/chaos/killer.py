@@ -116,7 +116,7 @@ class BrokerKiller(Work):
             began = time.monotonic()
             node.kill9()
             self.done += 1
-            self._await_deliveries(kill.away, f"work goes on without {node.name}", 60)
+            self._await_deliveries(kill.away, f"work goes on without {node.name}", 180)
             node.launch()
             cluster.wait_whole(self._broker, self._namespace)
             self.away.append(time.monotonic() - began)

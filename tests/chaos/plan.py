@@ -32,7 +32,7 @@ class Sizes:
     deadline: float = 600.0  # seconds from the last kill until every job has ended
 
 
-SHORT = Sizes(jobs=40, worker_kills=8, broker_kills=2, cuts=5, faults=8, slow=2, spoilt=1, in_flight=16, deadline=150)
+SHORT = Sizes(jobs=40, worker_kills=8, broker_kills=2, cuts=5, faults=8, slow=2, spoilt=1, in_flight=16, deadline=300)
 
 
 class Moment(Enum):

@@ -65,7 +65,7 @@ class Glance:
                 self.launch()
             return _answers(f"{self.url}/healthcheck")
 
-        wait_for(f"{self.name} answers", ready, 90, every=0.2)
+        wait_for(f"{self.name} answers", ready, 180, every=0.2)
 
     def start(self) -> None:
         self.launch()
@@ -118,7 +118,7 @@ class OpenStack:
             cloud.launch()
         with ThreadPoolExecutor() as pool:
             waits = [pool.submit(cloud.wait_ready) for cloud in self.clouds]
-            wait_for("Keystone answers", lambda: _answers(self.keystone_url), 90)
+            wait_for("Keystone answers", lambda: _answers(self.keystone_url), 180)
             for wait in waits:
                 wait.result()
 
@@ -142,7 +142,7 @@ class OpenStack:
         process = servers.serve(self.venv, "keystone", "keystone.wsgi.api", port, folder, threads=4)
         self._keystones.append(process)
         url = f"http://{LOOPBACK}:{port}/v3"
-        wait_for("second Keystone answers", lambda: _answers(url), 60)
+        wait_for("second Keystone answers", lambda: _answers(url), 180)
         return url
 
     def _write_keystone(self) -> None:

@@ -165,7 +165,7 @@ class Node:
     def launch(self) -> None:
         self._process = Process([BIN / "rabbitmq-server", "-noinput"], self.folder / "output", env=self._env)
 
-    def wait_ready(self, seconds: float = 90.0) -> None:
+    def wait_ready(self, seconds: float = 180.0) -> None:
         """The AMQP port opens last, so an open port means ready."""
 
         def ready() -> bool:

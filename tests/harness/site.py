@@ -16,6 +16,7 @@ from harness.cli import ARCHES, Client, Worker
 from harness.https import FileServer
 from harness.openstack import OpenStack
 from harness.oracle import Images
+from harness.process import wait_for
 from harness.proxy import Proxy
 from harness.rabbitmq import Broker
 
@@ -23,7 +24,9 @@ _numbers = itertools.count(1)
 
 
 class Site:
-    """One namespace on one backend. `fork` gives a separate one, for tests that break things."""
+    """One namespace on one backend. `fork` gives a separate one, for tests that break things: the broker has its queues
+    and the oracle is logged in at cloud1 before anything of the test is under way.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,22 @@ class Site:
     ) -> "Site":
         made = Site(self.stack, self.files, self.broker, self.folder, proxies, policy, clouds)
         self._forks.append(made)
+        if self.broker:
+            made.declare()
+        made.cloud()
         return made
+
+    def declare(self) -> None:
+        """What is published to is there. A namespace is some eighty queues, and a command has nine seconds for them."""
+
+        def declared() -> bool:
+            done = self.client.try_run("queues")
+            assert done.code == 0, done.err
+            return True
+
+        if not self._declared:
+            wait_for(f"{self.namespace} is declared", declared, 60)
+            self._declared = True
 
     def worker(
         self,
@@ -108,7 +126,7 @@ class Site:
         return "\n".join([*own, *(made.logs() for made in self._forks)])
 
     def cloud(self, name: str = "cloud1", project: str = "images") -> Images:
-        """The oracle's view of a cloud."""
+        """The oracle's view of a cloud; the first logs in, which takes longer than a look."""
         key = (name, project)
         if key not in self._oracles:
             self._oracles[key] = Images(self.stack.connect(name, project))
@@ -121,9 +139,7 @@ class Site:
     def publish(self, message: Mapping[str, Any] | bytes, lane: str = "upload.amd64") -> None:
         """Puts a message on the queue behind the programs' backs."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
-        if not self._declared:
-            self.client.run("queues")  # declares what a foreign client publishes to
-            self._declared = True
+        self.declare()
         if self.broker:
             self.amqp().publish(lane, body)
         else:

@@ -56,7 +56,7 @@ def test_a_rate_is_kept(tmp_path: Path, file: Path) -> None:
     sinks = Sinks(tmp_path / "sinks", rate=8e6)
     try:
         seconds = file.stat().st_size / 8e6
-        assert seconds * 0.95 < senders.curl(sinks, sinks.names, file).wall < seconds * 1.6 + 1
+        assert seconds * 0.95 < senders.curl(sinks, sinks.names, file).wall < seconds * 3 + 5
     finally:
         sinks.close()
 

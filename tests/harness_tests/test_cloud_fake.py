@@ -91,8 +91,9 @@ def test_the_life_of_a_server(cloud: FakeCloud) -> None:
     sdk.network.create_security_group_rule(security_group_id=group.id, ethertype="IPv4", **rule)
     with pytest.raises(ConflictException, match="already exists"):
         sdk.network.create_security_group_rule(security_group_id=group.id, ethertype="IPv4", **rule)
-    made = boot(sdk, "life", security_groups=[{"name": "group"}], metadata={"imagewright_job": "one"})
-    assert sdk.compute.get_server(made.id).status == "BUILD"
+    with cloud.held():
+        made = boot(sdk, "life", security_groups=[{"name": "group"}], metadata={"imagewright_job": "one"})
+        assert sdk.compute.get_server(made.id).status == "BUILD"
     seen = sdk.compute.wait_for_server(made, wait=20, interval=0.05)
     assert (seen.vm_state, seen.task_state, seen.metadata) == ("active", None, {"imagewright_job": "one"})
     assert seen.addresses[NETWORK][0]["addr"].startswith("127.80.")

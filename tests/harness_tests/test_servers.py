@@ -63,7 +63,7 @@ def test_application_credentials_and_short_lived_tokens_work(stack: OpenStack) -
     made = stack.application_credential("harness")
     secret = {"id": made["application_credential_id"], "secret": made["application_credential_secret"]}
     body = {"auth": {"identity": {**auth, "application_credential": secret}}}
-    url = stack.short_lived_tokens(2)
+    url = stack.short_lived_tokens(8)
     token = requests.post(f"{url}/auth/tokens", json=body, timeout=30).headers["X-Subject-Token"]
 
     def status() -> int:
@@ -71,7 +71,7 @@ def test_application_credentials_and_short_lived_tokens_work(stack: OpenStack) -
         return requests.get(f"{stack.cloud('cloud1').url}/v2/images", headers=headers, timeout=30).status_code
 
     assert status() == 200
-    wait_for("the token has ended", lambda: status() == 401, 15)
+    wait_for("the token has ended", lambda: status() == 401, 30)
 
 
 def test_a_slow_upload_is_seen_saving_and_ends_queued_when_cut(stack: OpenStack, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def shared(
 ) -> Iterator[tuple[Site, Worker]]:
     broker = request.getfixturevalue("broker") if queue == "rabbitmq" else None
     made = Site(stack, files, broker, tmp_path_factory.mktemp(queue))
+    made.declare()
     worker = made.worker()
     yield made, worker
     made.stop()

@@ -17,10 +17,11 @@ from harness.site import Site
 from harness.transfers import PUT, SIZE, only_active
 
 TIMEOUT_MS = 60_000
+LOST = ("broker is away", "broker ended a subscription", "left to come back", "worker that had it is gone")
 
 
 @pytest.mark.xdist_group("acknowledgement")
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 def test_a_transfer_of_three_minutes_ends_once_where_deliveries_time_out_after_one(
     stack: OpenStack, files: FileServer, tmp_path: Path
 ) -> None:
@@ -44,7 +45,8 @@ def test_a_transfer_of_three_minutes_ends_once_where_deliveries_time_out_after_o
             assert proxy.count("PUT", PUT) == 1
             only_active(site, "three-minutes", images.sha512(disk))
             assert worker.is_running()
-            assert "WARN" not in worker.log.read_text()[start:]
+            told = worker.log.read_text()[start:]
+            assert not [sign for sign in LOST if sign in told]
             # Who does hold a delivery that long has lost it: the timeout is real here.
             with pytest.raises((ChannelClosedByBroker, AMQPConnectionError), match=r"406|timed out"):
                 held.basic_qos(prefetch_count=1)

@@ -8,7 +8,7 @@ from boundaries.cases import CASES
 from boundaries.kill import everywhere, site_rig
 from harness.site import Site
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("boundaries")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("boundaries")]
 
 
 def _some(count: int) -> Iterator[int]:

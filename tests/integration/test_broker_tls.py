@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from harness.certificates import Authority, Certificate
-from harness.cli import Client, Done
-from harness.process import LOOPBACK
+from harness.cli import ANSWER, Client, Done
+from harness.process import LOOPBACK, wait_for
 from harness.rabbitmq import Broker, Tls
 
 pytestmark = pytest.mark.xdist_group("topology")
 
+NAMESPACE = "tls"
 PASSWORD = "pass-of-the-test"
 PAST = datetime(2021, 1, 1, tzinfo=UTC)
 
@@ -28,26 +29,30 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("stranger"), "stranger")
 
 
-def _started(tls: Tls) -> Iterator[Broker]:
+def _started(tls: Tls, folder: Path) -> Iterator[Broker]:
+    """Its queues are there: they are not what a command has nine seconds for here."""
     made = Broker(tls=tls)
     try:
         made.start()
-        made.nodes[0].ctl("change_password", "guest", PASSWORD)
+        node = made.nodes[0]
+        node.ctl("change_password", "guest", PASSWORD)
+        plain = Client(f"amqp://guest:{PASSWORD}@{LOOPBACK}:{node.port}", NAMESPACE, folder / "clouds.yaml", folder)
+        wait_for("the queues are declared", lambda: plain.try_run("queues").code == 0, 60)
         yield made
     finally:
         made.stop()
 
 
 @pytest.fixture(scope="module")
-def open_broker(authority: Authority) -> Iterator[Broker]:
+def open_broker(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Asks for no client certificate."""
-    yield from _started(Tls(authority))
+    yield from _started(Tls(authority), tmp_path_factory.mktemp("open"))
 
 
 @pytest.fixture(scope="module")
-def strict_broker(authority: Authority) -> Iterator[Broker]:
+def strict_broker(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Lets in only who has a client certificate: verify_peer and fail_if_no_peer_cert."""
-    yield from _started(Tls(authority, client_certificates=True))
+    yield from _started(Tls(authority, client_certificates=True), tmp_path_factory.mktemp("strict"))
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +64,12 @@ class Asker:
     """Runs `queues` at an address of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self._client = Client("", "tls", folder / "clouds.yaml", folder)
+        self._client = Client("", NAMESPACE, folder / "clouds.yaml", folder)
 
     def ask(self, broker: Broker, host: str = LOOPBACK, **files: Path) -> Done:
         query = "&".join(f"{name}={path}" for name, path in files.items())
         self._client.queue = f"amqps://guest:{PASSWORD}@{host}:{broker.nodes[0].tls_port}/?{query}"
-        return self._client.try_run("queues", seconds=11)
+        return self._client.try_run("queues", seconds=ANSWER)
 
     def refused(self, broker: Broker, why: str, host: str = LOOPBACK, code: int = 64, **files: Path) -> None:
         """One line that says why, soon, and without the password."""
@@ -170,9 +175,10 @@ def test_a_client_certificate_that_is_missing_or_not_accepted_is_said(
 
 def test_plain_and_secure_ports_are_told_apart(open_broker: Broker, authority: Authority) -> None:
     node = open_broker.nodes[0]
-    client = Client(f"amqp://guest:{PASSWORD}@{LOOPBACK}:{node.tls_port}", "tls", authority.ca, authority.ca.parent)
-    done = client.try_run("queues", seconds=11)  # the broker's alert may be lost when it hangs up
+    address = f"amqp://guest:{PASSWORD}@{LOOPBACK}:{node.tls_port}"
+    client = Client(address, NAMESPACE, authority.ca, authority.ca.parent)
+    done = client.try_run("queues", seconds=ANSWER)  # the broker's alert may be lost when it hangs up
     assert done.code in (64, 69)
     assert "write amqps://" in done.err
     client.queue = f"amqps://guest:{PASSWORD}@{LOOPBACK}:{node.port}?cacertfile={authority.ca}"
-    assert "does not speak TLS: write amqp://" in client.run("queues", code=64, seconds=11).err
+    assert "does not speak TLS: write amqp://" in client.run("queues", code=64, seconds=ANSWER).err

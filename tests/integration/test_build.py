@@ -15,7 +15,7 @@ from fakes.site import SCRIPT, SECRET, Builder
 from harness.https import FileServer
 from harness.process import wait_for
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("builds")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("builds")]
 
 
 @pytest.fixture(scope="module")

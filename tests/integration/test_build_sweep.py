@@ -14,7 +14,7 @@ from fakes.site import Builder
 from harness.https import FileServer
 from harness.process import wait_for
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("build-ends")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("build-ends")]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_another_installation_in_the_same_project_loses_no_live_build(install: C
     server.guest.shell.units["imagewright-script"] = Unit(Ran())
     theirs.client.tree_ended(live, 120)
     assert len(theirs.images("live")) == 1
-    assert cloud.leftovers() == []
+    wait_for("nothing is left", lambda: cloud.leftovers() == [], 30, every=0.2)
 
 
 def test_a_live_build_and_what_no_job_is_known_of_survive_the_own_sweeps(install: Callable[[str], Builder]) -> None:
@@ -98,4 +98,4 @@ def test_a_live_build_and_what_no_job_is_known_of_survive_the_own_sweeps(install
     (server,) = cloud.servers("mine")
     server.guest.shell.units["imagewright-script"] = Unit(Ran())
     ours.client.tree_ended(live, 120)
-    assert cloud.leftovers() == [f"group {unknown}"]
+    wait_for("nothing else is left", lambda: cloud.leftovers() == [f"group {unknown}"], 30, every=0.2)

@@ -20,7 +20,7 @@ from harness.https import FileServer
 from harness.process import wait_for
 from harness.proxy import Proxy
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("builds")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("builds")]
 
 # What a build knows in each step, by the names of the message's `progress.state`.
 PLAN = ("plan",)

@@ -7,9 +7,9 @@ import pytest
 from harness.process import wait_for
 from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
-from harness.transfers import PUT, SIZE, SLOW, wait_saving
+from harness.transfers import PUT, SIZE, wait_saving
 
-pytestmark = pytest.mark.xdist_group("waits")
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(400)]
 
 
 def cancelled(site: Site, job: str) -> None:
@@ -116,7 +116,7 @@ def test_cancelling_against_completion_ends_in_exactly_one_of_the_two(site: Site
     with Proxy(site.stack.cloud("cloud1").port) as proxy:
         lone = site.fork(proxies={"cloud1": proxy})
         workers = [lone.worker(), lone.worker()]
-        proxy.throttle(SLOW)
+        proxy.throttle(SIZE / 8)
         jobs: list[str] = []
         for number in range(16):
             (job,) = lone.client.upload(f"{lone.namespace}-{number}", lone.qcow2(), keep=99, wait=False)

@@ -27,7 +27,7 @@ def cluster() -> Iterator[Broker]:
         started.stop()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_nothing_is_lost_while_workers_brokers_and_connections_die(
     stack: OpenStack, cluster: Broker, files: FileServer, tmp_path: Path
 ) -> None:

@@ -11,9 +11,9 @@ from harness.https import FileServer
 from harness.openstack import OpenStack
 from harness.proxy import Proxy
 from harness.site import Site
-from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
+from harness.transfers import PUT, SIZE, STEADY, only_active, wait_saving
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("sqlite")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("sqlite")]
 
 AHEAD, BEHIND = 20, -20  # hours; a job has 24 until its deadline
 
@@ -36,7 +36,7 @@ def test_jobs_in_transfer_waiting_and_queued_end_once_while_the_clock_jumps(site
         lone.worker("--concurrency", "upload=2", env=clock.env)
         disks = {name: lone.qcow2(SIZE if name == "sent" else 128 * 1024) for name in ("sent", "waits", "queued")}
         named = {name: f"{lone.namespace}-{name}" for name in disks}
-        proxy.throttle(SLOW)
+        proxy.throttle(STEADY)
         jobs = {"sent": lone.client.upload(named["sent"], disks["sent"], wait=False)[0]}
         wait_saving(lone, named["sent"])
         failing = proxy.fail("PUT", PUT, 503, times=2)

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from harness.cli import ANSWER
 from harness.process import free_port
 from harness.site import Site
 
@@ -132,7 +133,7 @@ def test_a_usage_error_ends_with_64_and_enqueues_nothing(site: Site, words: list
 def test_a_queue_that_does_not_answer_is_said_within_ten_seconds(site: Site) -> None:
     lone = site.fork()
     lone.client.queue = f"amqp://guest:guest@127.0.0.1:{free_port()}"
-    done = lone.client.run("queues", code=69, seconds=12)
+    done = lone.client.run("queues", code=69, seconds=ANSWER)
     assert done.err
 
 
@@ -140,7 +141,7 @@ def test_a_cloud_that_does_not_answer_is_said_within_ten_seconds(site: Site) -> 
     entry = site.stack.entry("cloud1")
     entry["auth"]["auth_url"] = f"http://127.0.0.1:{free_port()}/v3"
     lone = site.fork(clouds={"dark": entry})
-    done = lone.client.run("latest-build-id", "x", "--cloud", "dark", code=69, seconds=12)
+    done = lone.client.run("latest-build-id", "x", "--cloud", "dark", code=69, seconds=ANSWER)
     assert "dark" in done.err
     assert done.out == ""
 

@@ -12,7 +12,7 @@ from harness.proxy import Proxy
 from harness.site import Site
 from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
 
-pytestmark = pytest.mark.xdist_group("waits")
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(600)]
 
 
 def test_a_cloud_that_is_down_holds_up_no_other_and_gets_its_image_when_it_is_back(site: Site) -> None:
@@ -77,7 +77,6 @@ def test_a_wait_that_the_cloud_asks_for_is_kept(site: Site) -> None:
         only_active(lone, "retry-after", images.sha512(disk))
 
 
-@pytest.mark.timeout(200)
 def test_a_full_quota_is_waited_for_and_does_not_fail_the_job(site: Site) -> None:
     cloud = site.stack.cloud("cloud3")
     lone = site.fork()
@@ -122,7 +121,6 @@ def test_bytes_that_arrive_wrong_are_never_called_a_success(site: Site) -> None:
 
 
 @pytest.mark.parametrize("queue", ["sqlite"], indirect=True)
-@pytest.mark.timeout(240)
 def test_a_locked_queue_file_ends_no_worker(site: Site) -> None:
     """Another program that holds the file for long is waited for."""
     lone = site.fork()
@@ -141,11 +139,11 @@ def test_a_cloud_that_is_added_is_known_after_a_hangup(site: Site) -> None:
     """SIGHUP reads clouds.yaml again: what was an unknown cloud a moment ago gets its image."""
     lone = site.fork()
     worker = lone.worker()
-    wait_for("the worker is ready", lambda: "ready" in worker.tail(50), 20)
+    wait_for("the worker is ready", lambda: "ready" in worker.tail(50), 60)
     disk = lone.qcow2()
     entry = lone.stack.entry("cloud2")
     lone.stack.write_clouds(lone.client.clouds_yaml, {"new-cloud": entry})
     worker.signal(signal.SIGHUP)
-    wait_for("the files are read", lambda: "read again" in worker.tail(50), 20)
+    wait_for("the files are read", lambda: "read again" in worker.tail(50), 60)
     lone.client.upload("on-a-new-cloud", disk, cloud="new-cloud")
     assert lone.cloud("cloud2").active("on-a-new-cloud")

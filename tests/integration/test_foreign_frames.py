@@ -22,7 +22,7 @@ from harness.process import wait_for
 from harness.rabbitmq import Broker
 from harness.site import Site, message, upload_spec
 
-pytestmark = [pytest.mark.xdist_group("rabbitmq"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 
 @dataclass(frozen=True)

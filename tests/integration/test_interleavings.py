@@ -9,7 +9,7 @@ from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 from harness.transfers import PUT, SIZE, SLOW, only_active, wait_saving
 
-pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(400)]
 
 CREATE = "/v2/images$"
 
@@ -82,7 +82,7 @@ def test_nobody_says_success_of_an_image_whose_deletion_is_under_way(site: Site)
         pair.worker(pair.two)
         lone.publish(job)
         deletion.wait_met()
-        pair.age(second, 20)
+        pair.age(second, 11)  # of the ten after which its maker may be gone, and the sixty after which it is
         pair.one.throttle(None)
         pair.one.resume()
         why = "a later attempt may still be under way"
@@ -181,11 +181,12 @@ def test_the_last_attempt_of_all_is_not_taken_back_while_somebody_may_be_at_it(s
         lone = pair.site
         name = f"{lone.namespace}-last"
         job = message(upload_spec(name, lone.qcow2()))
+        worker = pair.worker(pair.one)
+        wait_for("the worker is ready", lambda: " ready" in worker.log.read_text(), 60)
         for number in range(7):
             lone.cloud().delete(pair.abandoned(job, number))
         last = pair.abandoned(job, 7, untouched=0)
         lone.publish(job)
-        worker = pair.worker(pair.one)
         wait_for("the job is known", lambda: lone.client.status(job["id"])["state"] == "waiting", 30, every=0.3)
         lone.client.run("cancel", job["id"])
         wait_for("it is left alone", lambda: "other workers are still at it" in worker.log.read_text(), 40, every=0.3)

@@ -8,7 +8,7 @@ from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 from harness.transfers import PUT
 
-pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(400)]
 
 
 def test_a_late_duplicate_of_a_job_whose_image_was_pruned_uploads_nothing(site: Site) -> None:
@@ -49,7 +49,8 @@ def test_whichever_of_two_jobs_ends_first_the_one_asked_for_later_is_the_newest(
         last = "older" if first == "newer" else "newer"
         answers[first].let_go()
         ended = lone.client.tree_ended(jobs[first], 90)
-        assert lone.client.status(jobs[last])["state"] == "running"
+        # Its message is put back after a while, and it goes on.
+        assert lone.client.status(jobs[last])["state"] in ("running", "waiting")
         answers[last].let_go()
         lone.client.tree_ended(jobs[last], 90)
         lone.drain()

@@ -15,7 +15,7 @@ from harness.rabbitmq import Broker, Node
 from harness.servers import REPO
 from harness.site import Site
 
-pytestmark = [pytest.mark.xdist_group("rabbitmq"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 PASSWORD = "pass-of-the-test"
 NOTHING = "^$"

@@ -6,7 +6,7 @@ from harness.process import wait_for
 from harness.proxy import Proxy
 from harness.site import Site, message, upload_spec
 
-pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("waits"), pytest.mark.timeout(600)]
 
 INNOCENT = 10
 ROOM = f"upload={INNOCENT + 2}"

@@ -15,7 +15,7 @@ from harness.process import wait_for
 from harness.rabbitmq import Broker, Node
 from harness.site import Site, message, upload_spec
 
-pytestmark = [pytest.mark.xdist_group("topology"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("topology"), pytest.mark.timeout(400)]
 
 # The arguments that RabbitMQ 3.10, 3.11, 3.12, 3.13 and 4.0 to 4.3 all accept for a type, with the type of their value
 # (documentation of each version). Not here, because a version refuses, ignores or reads them otherwise:

@@ -13,8 +13,8 @@ use imagewright_common::queue::{QueueError, Tap, Verdict};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// The lease and the time to notice that it ran out.
-const LAPSE_MAX: Duration = Duration::from_secs(6);
+/// The lease of five seconds, and the time to notice that it ran out on a loaded machine.
+const LAPSE_MAX: Duration = Duration::from_secs(10);
 
 fn refusal(opened: Result<imagewright_common::queue::Backend, QueueError>) -> String {
     match opened {
@@ -25,7 +25,7 @@ fn refusal(opened: Result<imagewright_common::queue::Backend, QueueError>) -> St
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_loses_its_job_within_six_seconds() {
+async fn a_killed_process_loses_its_job_when_its_lease_is_over() {
     let directory = TempDir::new().unwrap();
     let backend = open(&directory).await;
     let mut heir = backend.queue.consume(Tap::Started(LANE), 1).await.unwrap();
