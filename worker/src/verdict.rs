@@ -263,9 +263,10 @@ mod tests {
 
     #[test]
     fn a_cloud_that_asks_for_no_wait_does_not_cost_all_attempts_at_once() {
-        let soonest = |attempt| match judge(attempt, Sort::Transient { after: Some(Duration::ZERO) }, 24).verdict {
-            Verdict::Retry { after, .. } => after,
-            other => panic!("{other:?}"),
+        let soonest = |attempt| {
+            let verdict = judge(attempt, Sort::Transient { after: Some(Duration::ZERO) }, 24).verdict;
+            let Verdict::Retry { after, .. } = verdict else { panic!("{verdict:?}") };
+            after
         };
         assert!(soonest(0) >= SOONEST);
         let most = (0..100).map(|_| soonest(20)).max().unwrap();

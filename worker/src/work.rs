@@ -25,7 +25,7 @@ use crate::verdict::{Ended, later};
 fn hold(kind: Kind) -> Duration {
     match kind {
         Kind::Upload | Kind::BaseImage | Kind::Prune => Duration::from_secs(20),
-        Kind::Snapshot | Kind::Build => Duration::from_mins(5),
+        Kind::Snapshot | Kind::Build => Duration::from_secs(5 * 60),
     }
 }
 

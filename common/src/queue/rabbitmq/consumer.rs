@@ -26,7 +26,7 @@ use crate::queue::{Consumer, Counts, Delivery, Queue, QueueError, Tap, Verdict};
 
 /// A due time this close is now: rungs and clocks are not exact. One that is further off than any wait of ours is not ours.
 const DUE_SLACK: Duration = Duration::from_secs(1);
-const DUE_MAX: Duration = Duration::from_hours(24);
+const DUE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// After so long without a job, one subscription is enough: others would only keep jobs from workers with room.
 const QUIET: Duration = Duration::from_secs(1);
