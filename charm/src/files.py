@@ -16,6 +16,7 @@ STATE = "/var/lib/imagewright"
 CA_FILE = f"{FOLDER}/broker-ca.pem"
 LISTEN = "127.0.0.1:9469"
 MIRROR = "cloud-images.ubuntu.com"
+RUNNER_RELEASES = "api.github.com"
 TEMPLATES = Path(__file__).parent / "templates"
 UNITS = [
     "imagewright-worker.service",
@@ -68,10 +69,15 @@ def units(plan: Plan) -> dict[str, str]:
     words = {
         "unit": plan.unit,
         "level": " -v" * LEVELS[config.log_level] + " -q" * -LEVELS[config.log_level],
-        "interval": str(config.build_interval or 24),
+        "hours": _hours(config.build_interval),
         "state": STATE,
     }
     return {name: Template((TEMPLATES / name).read_text()).substitute(words) for name in UNITS}
+
+
+def _hours(interval: int) -> str:
+    """The hours of systemd's calendar; it refuses a step of 24, and a timer that is off is checked too."""
+    return f"0/{interval}" if 0 < interval < 24 else "00"
 
 
 def build_words(plan: Plan, base: str, force: bool = False) -> list[str]:
@@ -103,7 +109,8 @@ def targets_of(plan: Plan) -> list[str]:
 
 
 def _environment(plan: Plan) -> str:
-    hosts = [MIRROR, plan.config.script_host]
+    releases = "" if plan.config.runner_version == "none" else RUNNER_RELEASES
+    hosts = [MIRROR, releases, plan.config.script_host]
     lines = {
         "IMAGEWRIGHT_QUEUE_FILE": f"{FOLDER}/queue",
         "IMAGEWRIGHT_NAMESPACE": plan.namespace,

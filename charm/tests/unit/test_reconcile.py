@@ -111,6 +111,15 @@ def test_the_script_may_be_fetched_and_has_its_secrets(context, machine):
     assert "t0k3n" not in machine.files["schedule"] + str(published(state))
 
 
+@pytest.mark.parametrize(("version", "asked"), [("", True), ("latest", True), ("2.330.0", True), ("none", False)])
+def test_releases_of_the_runner_agent_may_be_fetched(context, machine, version, asked):
+    context.run(context.on.config_changed(), deployed(image(), config={"runner-version": version}))
+    (line,) = [line for line in machine.files["environment"].splitlines() if line.startswith("IMAGEWRIGHT_URL_HOST=")]
+    hosts = line.partition("=")[2].split(",")
+    assert ("api.github.com" in hosts) == asked
+    assert "cloud-images.ubuntu.com" in hosts
+
+
 def test_no_secret_is_in_a_databag_or_an_argument(context, machine, imagewright):
     state = context.run(context.on.config_changed(), deployed(image(), amqp(hostname="h", password="br0k3r")))
     bags = "".join(str(relation.local_unit_data) + str(relation.local_app_data) for relation in state.relations)

@@ -158,10 +158,11 @@ def test_the_program_answers_in_json_or_says_why(tmp_path, monkeypatch):
         program.call("queues")
 
 
-def test_the_units_are_what_systemd_understands(context, machine, tmp_path):
+@pytest.mark.parametrize("interval", [0, 1, 5, 6, 23, 24])
+def test_the_units_are_what_systemd_understands(context, machine, tmp_path, interval):
     from conftest import deployed, image
 
-    context.run(context.on.config_changed(), deployed(image()))
+    context.run(context.on.config_changed(), deployed(image(), config={"build-interval": interval}))
     assert set(machine.units) == set(files.UNITS)
     for name, text in machine.units.items():
         text = text.replace("/opt/imagewright/current/bin/imagewright-worker", shutil.which("true") or "")
