@@ -73,11 +73,16 @@ class ImagewrightCharm(ops.CharmBase):
 
     def _apply(self, plan: files.Plan, embedded: bool, new: bool) -> None:
         """Files and services of this unit."""
-        changed = workload.write(files.render(plan))
+        used = workload.read(files.NAMESPACES).split()
+        if embedded and plan.namespace not in used:
+            used.append(plan.namespace)
+        changed = workload.write(files.render(plan, used))
         units = workload.write_units(files.units(plan))
         restart = new or workload.WORKER in units or bool(changed - workload.LIVE)
         workload.run_worker(restart=restart, reload=bool(changed))
-        if not embedded:
+        if embedded:
+            workload.keep_own_queue()
+        else:
             workload.drain_old_queue()
         schedule = self.unit.is_leader() and plan.config.build_interval > 0
         workload.timers(schedule=schedule)

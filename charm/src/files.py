@@ -15,6 +15,8 @@ FOLDER = "/etc/imagewright"
 STATE = "/var/lib/imagewright"
 CA_FILE = f"{FOLDER}/broker-ca.pem"
 LISTEN = "127.0.0.1:9469"
+NAMESPACES = "embedded-namespaces"
+"""Every namespace that the embedded queue had, one a line: its jobs are found by nothing else."""
 MIRROR = "cloud-images.ubuntu.com"
 RUNNER_RELEASES = "api.github.com"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,8 +49,8 @@ class Plan:
     proxies: dict[str, str] = field(default_factory=dict)
 
 
-def render(plan: Plan) -> dict[str, str]:
-    """Every file beneath /etc/imagewright, by its path from there."""
+def render(plan: Plan, embedded_in: list[str]) -> dict[str, str]:
+    """Every file beneath /etc/imagewright, by its path from there. `embedded_in`: namespaces of the embedded queue."""
     files = {
         "environment": _environment(plan),
         "queue": plan.queue + "\n",
@@ -57,6 +59,8 @@ def render(plan: Plan) -> dict[str, str]:
         "build-key": plan.build_key,
         "schedule": _schedule(plan),
         "look": _look(plan),
+        "drain": _drain(embedded_in or [plan.namespace]),
+        NAMESPACES: "".join(f"{name}\n" for name in embedded_in),
         "broker-ca.pem": plan.ca,
     }
     files.update({f"secrets/{name}": value for name, value in plan.script_secrets.items()})
@@ -166,6 +170,26 @@ def _look(plan: Plan) -> str:
             f"new={STATE}/images.new old={STATE}/images.json",
             f'/opt/imagewright/current/bin/imagewright --quiet {shlex.join(words)} > "$new" || exit 0',
             'cmp -s "$new" "$old" || mv "$new" "$old"',
+            "",
+        ]
+    )
+
+
+def _drain(namespaces: list[str]) -> str:
+    """A script that works off the embedded queue. Its end is 0 only if nothing is left; a pause would never end it."""
+    queue = f"--queue sqlite:{STATE}/queue.db"
+    bin_folder = "/opt/imagewright/current/bin"
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            "# Written by the charm. Told to stop, it waits for the worker, which is told too.",
+            "trap stopped=75 TERM",
+            f"for namespace in {shlex.join(namespaces)}; do",
+            '    export IMAGEWRIGHT_NAMESPACE="$namespace"',
+            f"    {bin_folder}/imagewright --quiet {queue} resume || exit",
+            f"    {bin_folder}/imagewright-worker {queue} --listen 127.0.0.1:9470 --drain || exit",
+            '    [ -z "$stopped" ] || exit "$stopped"',
+            "done",
             "",
         ]
     )

@@ -18,7 +18,7 @@ STATE = Path(files.STATE)
 SYSTEMD = Path("/etc/systemd/system")
 WORKER = "imagewright-worker.service"
 PROGRAMS = ["imagewright", "imagewright-worker"]
-LIVE = {"clouds.yaml", "policy.yaml", "schedule", "look"}
+LIVE = {"clouds.yaml", "policy.yaml", "schedule", "look", "drain", files.NAMESPACES}
 """Files that need no restart: the worker reads them again when told, scripts at each run."""
 
 
@@ -54,6 +54,12 @@ def version() -> str:
         [str(OPT / "current/bin/imagewright-worker"), "--version"], capture_output=True, text=True, check=True
     )
     return done.stdout.split()[-1]
+
+
+def read(name: str) -> str:
+    """The text of a file beneath /etc/imagewright, empty if there is none."""
+    path = ETC / name
+    return path.read_text() if path.exists() else ""
 
 
 def write(wanted: dict[str, str]) -> set[str]:
@@ -103,6 +109,11 @@ def drain_old_queue() -> None:
     """Starts what works off the embedded queue, if there is one."""
     if (STATE / "queue.db").exists():
         _systemctl("start", "--no-block", "imagewright-drain.service")
+
+
+def keep_own_queue() -> None:
+    """The queue is in use again: nothing may put it aside."""
+    _systemctl("stop", "--no-block", "imagewright-drain.service")
 
 
 def timers(schedule: bool) -> None:

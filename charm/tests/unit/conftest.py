@@ -42,6 +42,9 @@ class Machine:
     def install(self, _source: Path) -> bool:
         return self.new
 
+    def read(self, name: str) -> str:
+        return self.files.get(name, "")
+
     def write(self, wanted: dict[str, str]) -> set[str]:
         changed = {path for path in {*wanted, *self.files} if wanted.get(path) != self.files.get(path)}
         self.files = dict(wanted)
@@ -85,9 +88,9 @@ class Program:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
-    for name in ("install", "write", "write_units", "run_worker"):
+    for name in ("install", "read", "write", "write_units", "run_worker"):
         monkeypatch.setattr(workload, name, getattr(made, name))
-    for name in ("stop_worker", "drain_old_queue", "schedule_now", "remove"):
+    for name in ("stop_worker", "drain_old_queue", "keep_own_queue", "schedule_now", "remove"):
         monkeypatch.setattr(workload, name, lambda name=name: made.calls.append(name))
     monkeypatch.setattr(workload, "timers", lambda schedule: made.calls.append(f"schedule={schedule}"))
     monkeypatch.setattr(workload, "version", lambda: "0.1.0")
