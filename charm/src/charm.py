@@ -59,26 +59,26 @@ class ImagewrightCharm(ops.CharmBase):
 
     def _reconcile(self, _: ops.EventBase) -> None:
         """Brings machine and relations to what Juju says, from whatever they are."""
-        new = workload.install(Path(self.charm_dir) / "workload/bin")
+        workload.install(Path(self.charm_dir) / "workload/bin")
         self.unit.set_workload_version(workload.version())
         found = situation.read(self)
         if found.config:
             broker.request(self, situation.namespace(self, found.config))
         cos_agent.publish(self)
         if found.plan:
-            self._apply(found.plan, found.embedded, new)
+            self._apply(found.plan, found.embedded)
             if self.unit.is_leader():
                 self._lead(found.plan)
         image_relation.publish(self, peers.published(self))
 
-    def _apply(self, plan: files.Plan, embedded: bool, new: bool) -> None:
+    def _apply(self, plan: files.Plan, embedded: bool) -> None:
         """Files and services of this unit."""
         used = workload.read(files.NAMESPACES).split()
         if embedded and plan.namespace not in used:
             used.append(plan.namespace)
         changed = workload.write(files.render(plan, used))
         units = workload.write_units(files.units(plan))
-        restart = new or workload.WORKER in units or bool(changed - workload.LIVE)
+        restart = workload.outdated() or workload.WORKER in units or bool(changed - workload.LIVE)
         workload.run_worker(restart=restart, reload=bool(changed))
         if embedded:
             workload.keep_own_queue()
@@ -147,7 +147,10 @@ class ImagewrightCharm(ops.CharmBase):
         troubles: list[ops.StatusBase] = []
         if status := situation.waiting_for(self):
             troubles.append(status)
-        if not workload.running():
+        worker = workload.state(workload.WORKER)
+        if worker == "deactivating":
+            troubles.append(ops.MaintenanceStatus("restarting the worker"))
+        elif worker not in workload.UP:
             troubles.append(ops.BlockedStatus("the worker does not run: journalctl -u imagewright-worker"))
         return troubles
 

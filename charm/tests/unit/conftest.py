@@ -36,11 +36,12 @@ class Machine:
         self.files: dict[str, str] = {}
         self.units: dict[str, str] = {}
         self.calls: list[str] = []
-        self.new = False
-        self.up = True
+        self.outdated = True
+        self.states = {workload.WORKER: "active"}
+        self.results: dict[str, str] = {}
 
-    def install(self, _source: Path) -> bool:
-        return self.new
+    def state(self, unit: str, what: str = "ActiveState") -> str:
+        return self.states.get(unit, "inactive") if what == "ActiveState" else self.results.get(unit, "success")
 
     def read(self, name: str) -> str:
         return self.files.get(name, "")
@@ -56,6 +57,7 @@ class Machine:
         return changed
 
     def run_worker(self, restart: bool, reload: bool) -> None:
+        self.outdated = self.outdated and not restart
         self.calls.append("restart" if restart else "reload" if reload else "run")
 
 
@@ -88,13 +90,14 @@ class Program:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
-    for name in ("install", "read", "write", "write_units", "run_worker"):
+    for name in ("read", "state", "write", "write_units", "run_worker"):
         monkeypatch.setattr(workload, name, getattr(made, name))
     for name in ("stop_worker", "drain_old_queue", "keep_own_queue", "schedule_now", "remove"):
         monkeypatch.setattr(workload, name, lambda name=name: made.calls.append(name))
     monkeypatch.setattr(workload, "timers", lambda schedule: made.calls.append(f"schedule={schedule}"))
     monkeypatch.setattr(workload, "version", lambda: "0.1.0")
-    monkeypatch.setattr(workload, "running", lambda: made.up)
+    monkeypatch.setattr(workload, "install", lambda _source: None)
+    monkeypatch.setattr(workload, "outdated", lambda: made.outdated)
     return made
 
 

@@ -4,6 +4,8 @@ import pytest
 from conftest import OPTIONS, amqp, cluster, deployed, image, password, row
 from ops import ActiveStatus, BlockedStatus, MaintenanceStatus, WaitingStatus, testing
 
+import workload
+
 
 def status(context, state):
     return context.run(context.on.update_status(), state).unit_status
@@ -79,9 +81,14 @@ def test_without_peers_a_unit_waits(context):
 
 
 def test_a_worker_that_does_not_run_is_no_active_unit(context, machine):
-    machine.up = False
+    machine.states[workload.WORKER] = "failed"
     found = status(context, deployed(image()))
     assert found == BlockedStatus("the worker does not run: journalctl -u imagewright-worker")
+
+
+def test_a_worker_that_is_being_restarted_is_no_failure(context, machine):
+    machine.states[workload.WORKER] = "deactivating"
+    assert status(context, deployed(image())) == MaintenanceStatus("restarting the worker")
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,20 @@ def test_a_rotated_password_is_applied_at_once_without_a_restart(context, machin
 def test_new_programs_restart_the_worker(context, machine):
     state = context.run(context.on.config_changed(), deployed(image()))
     machine.calls.clear()
-    machine.new = True
+    machine.outdated = True
     context.run(context.on.upgrade_charm(), state)
     assert "restart" in machine.calls
+
+
+def test_programs_that_came_while_the_unit_was_blocked_restart_the_worker_later(context, machine):
+    state = context.run(context.on.config_changed(), deployed(image()))
+    machine.calls.clear()
+    machine.outdated = True
+    context.run(context.on.upgrade_charm(), deployed(image(), config={"log-level": "loud"}))
+    assert "restart" not in machine.calls
+    context.run(context.on.config_changed(), state)
+    context.run(context.on.update_status(), state)
+    assert machine.calls.count("restart") == 1
 
 
 def test_a_departed_cloud_leaves_no_credentials(context, machine):

@@ -22,7 +22,7 @@ EXPOSED = [f"imagewright-{name}.service" for name in ("worker", "drain", "schedu
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    monkeypatch.setattr(workload, "_systemctl", lambda *words, **_: found.append(words))
+    monkeypatch.setattr(workload, "_systemctl", lambda *words, **_: found.append(words) or "")
     monkeypatch.setattr(workload, "_user", lambda: None)
     monkeypatch.setattr(workload, "USER", grp.getgrgid(os.getgid()).gr_name)
     monkeypatch.setattr(os, "chown", lambda *_: None)
@@ -41,12 +41,12 @@ def programs(folder: Path, text: str) -> Path:
 
 def test_programs_are_copied_out_of_the_charm_and_replaced_whole(asked, tmp_path):
     source = programs(tmp_path / "charm", "1.0")
-    assert workload.install(source)
-    assert not workload.install(source)
+    workload.install(source)
     assert workload.installed()
     assert workload.version() == "1.0"
     programs(source, "2.0")
-    assert workload.install(source)
+    workload.install(source)
+    workload.install(source)
     assert workload.version() == "2.0"
     assert len([path for path in (tmp_path / "OPT").iterdir() if not path.is_symlink()]) == 1
 
@@ -67,18 +67,70 @@ def test_units_are_told_to_systemd_only_when_they_change(asked):
     assert asked == [("daemon-reload",)]
 
 
-def test_no_hook_waits_for_the_worker(asked, monkeypatch):
-    monkeypatch.setattr(workload, "running", lambda: True)
+@pytest.fixture
+def current(asked, tmp_path):
+    """Programs are there."""
+    workload.install(programs(tmp_path / "charm", "1.0"))
+
+
+def test_no_hook_waits_for_the_worker(asked, current, monkeypatch):
+    monkeypatch.setattr(workload, "state", lambda _: "active")
     workload.run_worker(restart=True, reload=True)
     workload.run_worker(restart=False, reload=True)
     workload.stop_worker()
     workload.schedule_now()
-    monkeypatch.setattr(workload, "running", lambda: False)
+    monkeypatch.setattr(workload, "state", lambda _: "deactivating")
     workload.run_worker(restart=False, reload=True)
     verbs = ("restart", "reload", "start", "stop")
     acts = [words for words in asked if words[0] in verbs]
     assert [words[0] for words in acts] == ["restart", "reload", "stop", "start", "start"]
     assert all("--no-block" in words for words in acts)
+
+
+def test_a_worker_that_is_starting_is_started_again_to_read_its_files(asked, current, monkeypatch):
+    monkeypatch.setattr(workload, "state", lambda _: "activating")
+    workload.run_worker(restart=False, reload=True)
+    assert asked[-1][0] == "restart"
+    workload.run_worker(restart=False, reload=False)
+    assert asked[-1][0] == "enable"
+
+
+def test_programs_are_outdated_until_the_worker_was_started_from_them(asked, current, tmp_path):
+    assert workload.outdated()
+    workload.run_worker(restart=True, reload=False)
+    assert not workload.outdated()
+    workload.install(programs(tmp_path / "charm", "2.0"))
+    workload.install(tmp_path / "charm")
+    assert workload.outdated()
+
+
+@pytest.fixture
+def refusing(monkeypatch, tmp_path):
+    """A systemd that knows none of our units, or none that answers."""
+    how: dict[str, object] = {}
+
+    def run(words, **given):
+        how.update(given)
+        if how.get("silent"):
+            raise subprocess.TimeoutExpired(words, 60)
+        raise subprocess.CalledProcessError(1, words)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for name in ("ETC", "OPT", "STATE", "SYSTEMD"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(workload, name, tmp_path / name)
+    return how
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_application_that_never_was_set_up_can_be_removed(refusing, silent):
+    refusing["silent"] = silent
+    workload.stop_worker()
+    workload.remove()
+    assert workload.state(workload.WORKER) == ""
+    assert refusing["timeout"]
+    with pytest.raises(subprocess.SubprocessError):
+        workload.schedule_now()
 
 
 def test_the_old_queue_is_worked_off_only_if_there_is_one(asked, tmp_path):
@@ -161,6 +213,7 @@ def test_remove_leaves_nothing(asked, tmp_path):
     workload.write({"clouds.yaml": "a"})
     workload.write_units({workload.WORKER: "a"})
     workload.remove()
+    assert [words[0] for words in asked if workload.WORKER in words] == ["kill", "disable"]
     assert not any((tmp_path / name).exists() for name in ("ETC", "OPT", "STATE"))
     assert not (tmp_path / "SYSTEMD" / workload.WORKER).exists()
 
@@ -170,7 +223,7 @@ def test_a_user_is_made_when_there_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(workload, "STATE", tmp_path / "state")
     monkeypatch.setattr(shutil, "chown", lambda *_: None)
     monkeypatch.setattr(workload, "USER", "nobody-of-this-name")
-    monkeypatch.setattr(subprocess, "run", lambda words, **_: ran.append(words))
+    monkeypatch.setattr(subprocess, "run", lambda words, **how: ran.append([*words, how["timeout"]]))
     workload._user()
     assert ran[0][0] == "/usr/sbin/useradd"
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o750
