@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-import clouds
+from clouds import BUILD
+from clouds import render as clouds_yaml
 from config import LEVELS, Config
 
 FOLDER = "/etc/imagewright"
@@ -54,7 +55,7 @@ def render(plan: Plan, embedded_in: list[str]) -> dict[str, str]:
     files = {
         "environment": _environment(plan),
         "queue": plan.queue + "\n",
-        "clouds.yaml": clouds.render(plan.clouds),
+        "clouds.yaml": clouds_yaml(plan.clouds),
         "policy.yaml": _policy(plan),
         "build-key": plan.build_key,
         "schedule": _schedule(plan),
@@ -84,14 +85,14 @@ def _hours(interval: int) -> str:
     return f"0/{interval}" if 0 < interval < 24 else "00"
 
 
-def build_words(plan: Plan, base: str, force: bool = False) -> list[str]:
-    """The words after `imagewright` that ask for a build."""
+def build_words(plan: Plan, base: str, force: bool = False, clouds: bool = True) -> list[str]:
+    """The words after `imagewright` that ask for a build; without `clouds` it is sent nowhere."""
     config = plan.config
     words = ["build", "--name", plan.names[base], "--arch", config.architecture, "--base", base]
-    words += ["--cloud", clouds.BUILD, "--keep", str(config.revision_history_limit)]
+    words += ["--cloud", BUILD, "--keep", str(config.revision_history_limit)]
     words += ["--deadline", f"{config.job_timeout}m"]
     targets = targets_of(plan)
-    if targets:
+    if targets and clouds:
         words += ["--upload-to", ",".join(targets)]
     choices = {
         "--flavor": config.build_flavor,
@@ -109,7 +110,7 @@ def build_words(plan: Plan, base: str, force: bool = False) -> list[str]:
 
 def targets_of(plan: Plan) -> list[str]:
     """The related clouds."""
-    return sorted(name for name in plan.clouds if name != clouds.BUILD)
+    return sorted(name for name in plan.clouds if name != BUILD)
 
 
 def _environment(plan: Plan) -> str:
@@ -153,7 +154,7 @@ def _schedule(plan: Plan) -> str:
     config = plan.config
     lines = ["#!/bin/sh", "# Written by the charm. A base that fails holds up no other.", "failed=0"]
     for base in config.base_image:
-        first = ["base-image", "--arch", config.architecture, "--base", base, "--cloud", clouds.BUILD]
+        first = ["base-image", "--arch", config.architecture, "--base", base, "--cloud", BUILD]
         first += ["--wait", "--deadline", "2h"]
         program = "/opt/imagewright/current/bin/imagewright --quiet"
         lines.append(f"{program} {shlex.join(first)} && {program} {shlex.join(build_words(plan, base))} || failed=1")
@@ -162,13 +163,14 @@ def _schedule(plan: Plan) -> str:
 
 def _look(plan: Plan) -> str:
     """A script for the timer of every unit: writes what the clouds have, if it is something else than before."""
-    words = ["images", "--json", "--cloud", ",".join(targets_of(plan) or [clouds.BUILD])]
+    words = ["/opt/imagewright/current/bin/imagewright", "--quiet", "images", "--json"]
+    words += ["--cloud", ",".join(targets_of(plan) or [BUILD])]
     return "\n".join(
         [
             "#!/bin/sh",
-            "# Written by the charm. A path unit tells the charm. A cloud that is away changes nothing.",
+            "# Written by the charm. A path unit tells the charm. A cloud that is away holds up no other.",
             f"new={STATE}/images.new old={STATE}/images.json",
-            f'/opt/imagewright/current/bin/imagewright --quiet {shlex.join(words)} > "$new" || exit 0',
+            f"""{shlex.join(words)} > "$new" || grep -q '"id"' "$new" || exit 0""",
             'cmp -s "$new" "$old" || mv "$new" "$old"',
             "",
         ]

@@ -17,6 +17,7 @@ ETC = Path(files.FOLDER)
 STATE = Path(files.STATE)
 SYSTEMD = Path("/etc/systemd/system")
 WORKER = "imagewright-worker.service"
+SCHEDULE = "imagewright-schedule.service"
 PROGRAMS = ["imagewright", "imagewright-worker"]
 SECONDS = 60
 """What a command of the system may take; none waits for a job."""
@@ -130,7 +131,7 @@ def timers(schedule: bool) -> None:
 
 def schedule_now() -> None:
     """Asks for builds at once, outside of the hook."""
-    _systemctl("start", "--no-block", "imagewright-schedule.service")
+    _systemctl("start", "--no-block", SCHEDULE)
 
 
 def remove() -> None:

@@ -69,19 +69,24 @@ class Program:
         self.images: list[dict[str, Any]] = []
         self.answers: dict[str, Any] = {"queues": []}
         self.error = ""
+        self.away: set[str] = set()
 
-    def call(self, *words: str, partial: bool = False) -> Any:
-        assert partial == (words[0] == "images")
+    def call(self, *words: str) -> Any:
         self.calls.append(words)
         if self.error:
             raise program.ProgramError(self.error)
-        if words[0] == "images":
-            name = words[words.index("--name") + 1] if "--name" in words else None
-            clouds = words[words.index("--cloud") + 1].split(",")
-            return [row for row in self.images if row["cloud"] in clouds and name in (None, row["name"])]
         if words[0] in self.answers:
             return self.answers[words[0]]
         return {"jobs": [{"id": f"job-{len(self.calls)}", "kind": words[0], "cloud": "build"}]}
+
+    def partly(self, *words: str) -> tuple[list[dict[str, Any]], bool]:
+        self.calls.append(words)
+        clouds = words[words.index("--cloud") + 1].split(",")
+        rows = [row for row in self.images if row["cloud"] in clouds and row["cloud"] not in self.away]
+        complete = not self.away & set(clouds)
+        if self.error or not (rows or complete):
+            raise program.ProgramError(self.error or "away")
+        return rows, complete
 
     def said(self, command: str) -> list[tuple[str, ...]]:
         return [words for words in self.calls if words[0] == command]
@@ -105,6 +110,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 def imagewright(monkeypatch: pytest.MonkeyPatch) -> Program:
     made = Program()
     monkeypatch.setattr(program, "call", made.call)
+    monkeypatch.setattr(program, "partly", made.partly)
     return made
 
 

@@ -128,7 +128,7 @@ def test_a_broker_outside_of_juju_serves_several_units(context, machine):
     secret = outside(uri="amqps://u:p@one/v,amqps://u:p@two/v?heartbeat=5", ca="PEM")
     config = {"amqp-uri-secret": secret.id}
     found = status(context, deployed(image(), config=config, secrets=[secret], planned_units=3))
-    assert found == ActiveStatus("waiting for the first image")
+    assert found == ActiveStatus("waiting for the first image of image-5")
     trust = "cacertfile=/etc/imagewright/broker-ca.pem"
     assert machine.files["queue"] == f"amqps://u:p@one/v?{trust},amqps://u:p@two/v?heartbeat=5&{trust}\n"
     assert machine.files["broker-ca.pem"] == "PEM"
@@ -150,8 +150,22 @@ def test_a_broker_without_an_address_is_told(context):
 
 def test_the_first_image_is_waited_for_then_all_is_well(context, imagewright):
     state = context.run(context.on.update_status(), deployed(image()))
-    assert state.unit_status == ActiveStatus("waiting for the first image")
+    assert state.unit_status == ActiveStatus("waiting for the first image of image-5")
     imagewright.images = [row("image-5", "good")]
     state = context.run(context.on.update_status(), state)
     assert state.unit_status == ActiveStatus("")
     assert state.app_status == ActiveStatus("0 worker(s), 0 queued")
+
+
+def test_one_cloud_with_an_image_hides_none_without(context, imagewright):
+    imagewright.images = [row("image-5", "good")]
+    state = context.run(context.on.update_status(), deployed(image(5), image(6)))
+    assert state.unit_status == ActiveStatus("waiting for the first image of image-6")
+
+
+def test_builds_that_cannot_be_asked_for_are_no_active_unit(context, imagewright, machine):
+    imagewright.images = [row("image-5", "good")]
+    machine.results[workload.SCHEDULE] = "exit-code"
+    found = WaitingStatus("asking for builds failed: journalctl -u imagewright-schedule")
+    assert status(context, deployed(image())) == found
+    assert status(context, deployed(image(), config={"build-interval": 0})) == ActiveStatus("")

@@ -248,7 +248,7 @@ def test_the_program_runs_as_the_workers_user(monkeypatch):
     assert {key: asked[0].get(key) for key in wanted} == wanted
 
 
-def test_the_program_answers_in_json_or_says_why(tmp_path, monkeypatch):
+def test_the_program_answers_in_json_or_says_why(tmp_path, monkeypatch, caplog):
     script = tmp_path / "imagewright"
     monkeypatch.setattr(program, "BINARY", script)
     (tmp_path / "environment").write_text("IMAGEWRIGHT_NAMESPACE=there\n")
@@ -262,10 +262,18 @@ def test_the_program_answers_in_json_or_says_why(tmp_path, monkeypatch):
         program.call("queues")
     says('echo "[\\"$IMAGEWRIGHT_NAMESPACE\\", \\"$1\\"]"')
     assert program.call("queues") == ["there", "--json"]
-    says("echo []; echo cloud away >&2; exit 69")
-    assert program.call("images", partial=True) == []
-    with pytest.raises(program.ProgramError, match="cloud away"):
-        program.call("images")
+    for code in (64, 69):
+        says(f"""echo '[{{"id": "a"}}]'; echo cloud away >&2; exit {code}""")
+        assert program.partly("images") == ([{"id": "a"}], False)
+        assert "cloud away" in caplog.text
+        with pytest.raises(program.ProgramError, match="cloud away"):
+            program.call("images")
+    for nothing in ("echo []", ":", "echo Usage"):
+        says(f"{nothing}; echo cloud away >&2; exit 64")
+        with pytest.raises(program.ProgramError, match="cloud away"):
+            program.partly("images")
+    says("echo []")
+    assert program.partly("images") == ([], True)
     says("exit 0")
     assert program.call("dead") is None
     says("exec sleep 5")
