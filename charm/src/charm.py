@@ -14,6 +14,7 @@ import image_relation
 import leader
 import peers
 import queue_counts
+import scrub
 import situation
 import workload
 
@@ -65,6 +66,8 @@ class ImagewrightCharm(ops.CharmBase):
             self._apply(found.plan, found.embedded)
             if self.unit.is_leader():
                 leader.lead(self, found.plan)
+        else:
+            scrub.scrub(self, found)
         image_relation.publish(self, peers.published(self))
 
     def _apply(self, plan: files.Plan, embedded: bool) -> None:

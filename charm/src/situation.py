@@ -1,7 +1,9 @@
 """What Juju says, read once a hook: all that a unit's files are made from, or what hinders."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import ops
 
@@ -14,15 +16,27 @@ import results
 import user_secrets
 from config import Config, load
 
+T = TypeVar("T")
+
 
 @dataclass
 class Situation:
-    """`plan` is None while a status in `obstacles` says why."""
+    """`plan` is None while a status in `obstacles` says why; `unreadable` are options whose secret cannot be had."""
 
     plan: files.Plan | None = None
     embedded: bool = False
     obstacles: list[ops.StatusBase] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
     config: Config | None = None
+
+    def unless_unreadable(self, option: str, read: Callable[[], T], otherwise: T) -> T:
+        """What `read` gives, or `otherwise` if the secret of the option cannot be had, which is an obstacle."""
+        try:
+            return read()
+        except user_secrets.SecretError as error:
+            self.unreadable.add(option)
+            self.obstacles.append(ops.BlockedStatus(str(error)))
+            return otherwise
 
 
 def namespace(charm: ops.CharmBase, options: Config) -> str:
@@ -38,13 +52,11 @@ def read(charm: ops.CharmBase) -> Situation:
     found = Situation(config=options)
     if missing := options.missing():
         found.obstacles.append(ops.BlockedStatus(f"missing config: {', '.join(missing)}"))
-    password, script = "", {}
-    try:
-        if options.openstack_password_secret:
-            password = user_secrets.password(charm, options.openstack_password_secret)
-        script = user_secrets.script(charm, options.script_secret_id)
-    except user_secrets.SecretError as error:
-        found.obstacles.append(ops.BlockedStatus(str(error)))
+    secret, option = options.openstack_password_secret, "openstack-password-secret"
+    password = found.unless_unreadable(option, lambda: user_secrets.password(charm, secret), "") if secret else ""
+    script = found.unless_unreadable(
+        "script-secret-id", lambda: user_secrets.script(charm, options.script_secret_id), {}
+    )
     queue = _queue(charm, options, found)
     if not peers.ready(charm):
         found.obstacles.append(ops.WaitingStatus("waiting for peer data"))
@@ -70,10 +82,9 @@ def read(charm: ops.CharmBase) -> Situation:
 
 
 def _queue(charm: ops.CharmBase, options: Config, found: Situation) -> broker.Broker | None:
-    try:
-        uri, ca = user_secrets.queue(charm, options.amqp_uri_secret)
-    except user_secrets.SecretError as error:
-        found.obstacles.append(ops.BlockedStatus(str(error)))
+    option = "amqp-uri-secret"
+    uri, ca = found.unless_unreadable(option, lambda: user_secrets.queue(charm, options.amqp_uri_secret), ("", ""))
+    if option in found.unreadable:
         return None
     if uri and broker.related(charm):
         found.obstacles.append(ops.BlockedStatus("relation amqp and option amqp-uri-secret: remove one of them"))

@@ -69,6 +69,11 @@ def read(name: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def written() -> dict[str, str]:
+    """All files beneath /etc/imagewright, by their paths from there."""
+    return {str(path.relative_to(ETC)): path.read_text() for path in ETC.rglob("*") if path.is_file()}
+
+
 def write(wanted: dict[str, str]) -> set[str]:
     """Makes /etc/imagewright hold exactly these files, 0640 root:imagewright. Returns what changed."""
     changed = {path for path, text in wanted.items() if _put(ETC / path, text, 0o640)}
@@ -127,6 +132,11 @@ def timers(schedule: bool) -> None:
     """Every unit looks at the clouds; `schedule` is for the leader."""
     _systemctl("enable", "--now", "--quiet", "imagewright-look.timer", "imagewright-published.path")
     _systemctl("enable" if schedule else "disable", "--now", "--quiet", "imagewright-schedule.timer")
+
+
+def no_schedule() -> None:
+    """Takes the timer from a unit that is not to ask for builds, also if it has none."""
+    _systemctl("disable", "--now", "--quiet", "imagewright-schedule.timer", check=False)
 
 
 def schedule_now() -> None:

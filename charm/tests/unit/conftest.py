@@ -46,6 +46,9 @@ class Machine:
     def read(self, name: str) -> str:
         return self.files.get(name, "")
 
+    def written(self) -> dict[str, str]:
+        return dict(self.files)
+
     def write(self, wanted: dict[str, str]) -> set[str]:
         changed = {path for path in {*wanted, *self.files} if wanted.get(path) != self.files.get(path)}
         self.files = dict(wanted)
@@ -95,9 +98,9 @@ class Program:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
-    for name in ("read", "state", "write", "write_units", "run_worker"):
+    for name in ("read", "state", "written", "write", "write_units", "run_worker"):
         monkeypatch.setattr(workload, name, getattr(made, name))
-    for name in ("stop_worker", "drain_old_queue", "keep_own_queue", "schedule_now", "remove"):
+    for name in ("stop_worker", "drain_old_queue", "keep_own_queue", "schedule_now", "no_schedule", "remove"):
         monkeypatch.setattr(workload, name, lambda name=name: made.calls.append(name))
     monkeypatch.setattr(workload, "timers", lambda schedule: made.calls.append(f"schedule={schedule}"))
     monkeypatch.setattr(workload, "version", lambda: "0.1.0")

@@ -53,6 +53,7 @@ def test_programs_are_copied_out_of_the_charm_and_replaced_whole(asked, tmp_path
 
 def test_credentials_are_not_readable_for_everybody_and_go_when_not_wanted(asked, tmp_path):
     assert workload.write({"clouds.yaml": "a", "secrets/TOKEN": "b"}) == {"clouds.yaml", "secrets/TOKEN"}
+    assert workload.written() == {"clouds.yaml": "a", "secrets/TOKEN": "b"}
     assert stat.S_IMODE((tmp_path / "ETC/secrets/TOKEN").stat().st_mode) == 0o640
     assert stat.S_IMODE((tmp_path / "ETC/secrets").stat().st_mode) == 0o750
     assert workload.write({"clouds.yaml": "a"}) == {"secrets/TOKEN"}
@@ -205,8 +206,9 @@ def test_the_old_queue_is_put_aside_only_after_a_good_end(context, machine, tmp_
 def test_only_a_leader_has_the_schedule(asked):
     workload.timers(schedule=True)
     workload.timers(schedule=False)
+    workload.no_schedule()
     acts = [words[0] for words in asked if words[-1] == "imagewright-schedule.timer"]
-    assert acts == ["enable", "disable"]
+    assert acts == ["enable", "disable", "disable"]
 
 
 def test_remove_leaves_nothing(asked, tmp_path):
