@@ -10,7 +10,7 @@ import yaml
 
 from clouds import BUILD
 from clouds import render as clouds_yaml
-from config import LEVELS, Config
+from config import LEVELS, Config, address
 
 FOLDER = "/etc/imagewright"
 STATE = "/var/lib/imagewright"
@@ -146,7 +146,8 @@ def _policy(plan: Plan) -> str:
 
 
 def _builder_proxy(plan: Plan) -> str:
-    return urlsplit(plan.proxies.get("HTTP_PROXY", "")).netloc.rpartition("@")[2]
+    """Of builders, which are given no password for it."""
+    return address(plan.proxies.get("HTTP_PROXY", ""))
 
 
 def _schedule(plan: Plan) -> str:

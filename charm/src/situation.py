@@ -14,9 +14,10 @@ import image_relation
 import peers
 import results
 import user_secrets
-from config import Config, load
+from config import Config, address, fits_namespace, load
 
 T = TypeVar("T")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY")
 
 
 @dataclass
@@ -57,6 +58,7 @@ def read(charm: ops.CharmBase) -> Situation:
     script = found.unless_unreadable(
         "script-secret-id", lambda: user_secrets.script(charm, options.script_secret_id), {}
     )
+    found.obstacles += _wrong_names(charm, options)
     queue = _queue(charm, options, found)
     if not peers.ready(charm):
         found.obstacles.append(ops.WaitingStatus("waiting for peer data"))
@@ -113,5 +115,19 @@ def waiting_for(charm: ops.CharmBase) -> ops.StatusBase | None:
 
 
 def _proxies() -> dict[str, str]:
-    found = {key: os.environ.get(f"JUJU_CHARM_{key}", "") for key in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")}
+    found = {key: os.environ.get(f"JUJU_CHARM_{key}", "") for key in (*PROXIES, "NO_PROXY")}
     return {key: value for key, value in found.items() if value}
+
+
+def _wrong_names(charm: ops.CharmBase, options: Config) -> list[ops.StatusBase]:
+    """What comes from Juju and not from options, but is given to the programs like them."""
+    wrong = [key for key in PROXIES if (proxy := _proxies().get(key)) and "[" in (address(proxy) or "[")]
+    found: list[ops.StatusBase] = [
+        ops.BlockedStatus(
+            f"invalid model config juju-{key.lower().replace('_', '-')}: must be http://HOST:PORT, HOST no IPv6 address"
+        )
+        for key in wrong
+    ]
+    if not fits_namespace(namespace(charm, options)):
+        found.append(ops.BlockedStatus("the application's name is too long for a namespace: set the option namespace"))
+    return found

@@ -1,9 +1,10 @@
 """Every row of the table of statuses."""
 
 import pytest
-from conftest import OPTIONS, amqp, cluster, deployed, image, password, row
+from conftest import CHARM, OPTIONS, amqp, cluster, deployed, image, password, row
 from ops import ActiveStatus, BlockedStatus, MaintenanceStatus, WaitingStatus, testing
 
+import charm
 import workload
 
 
@@ -21,7 +22,17 @@ def status(context, state):
         ("revision-history-limit", 1, "greater than or equal to 2"),
         ("openstack-auth-url", "keystone", "must begin with"),
         ("script-url", "http://x/", "must begin with https://"),
+        ("script-url", "https://user:pw@x/", "without a user name or password"),
+        ("script-url", "https://x:99999/", "must begin with https://"),
+        ("script-url", "https:///x", "must begin with https://"),
+        ("openstack-auth-url", "https://:5000/v3", "and a host"),
         ("namespace", "A b", "must be small letters"),
+        ("namespace", "a" * 61, "at most 60"),
+        ("ssh-from", "10.0.8.5", "10.0.8.5 is no CIDR block"),
+        ("ssh-from", "10.0.8.0/24, fd00::/200", "fd00::/200 is no CIDR block"),
+        ("ssh-from", "10.0.8.0/255.255.255.0", "no CIDR block"),
+        ("runner-version", "v2.330.0", "must be three numbers"),
+        ("runner-version", "newest", "must be three numbers"),
         ("log-level", "loud", "must be one of"),
         ("worker-concurrency", 0, "greater than or equal to 1"),
     ],
@@ -31,6 +42,37 @@ def test_a_bad_option_is_named_with_the_reason(context, option, value, reason):
     assert isinstance(found, BlockedStatus)
     assert found.message.startswith(f"invalid config {option}: ")
     assert reason in found.message
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("runner-version", "latest"),
+        ("runner-version", "none"),
+        ("ssh-from", "10.0.8.5/32, fd00::/64"),
+        ("script-url", "https://h:8443/x"),
+        ("openstack-auth-url", "https://[fd00::1]:5000/v3"),
+        ("namespace", "a" * 60),
+    ],
+)
+def test_a_good_option_is_taken(context, imagewright, option, value):
+    imagewright.images = [row("image-5", "good")]
+    assert status(context, deployed(image(), config={option: value})) == ActiveStatus("")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["proxy.example.org:3128", "http://p:port", "socks5://p:1080", "http://[p", "http://[::1]:1"]
+)
+def test_a_proxy_that_is_no_address_is_named(context, monkeypatch, proxy):
+    monkeypatch.setenv("JUJU_CHARM_HTTPS_PROXY", proxy)
+    wanted = "invalid model config juju-https-proxy: must be http://HOST:PORT, HOST no IPv6 address"
+    assert status(context, deployed(image())) == BlockedStatus(wanted)
+
+
+def test_a_name_that_is_too_long_for_queues_needs_the_option(machine, imagewright):
+    context = testing.Context(charm.ImagewrightCharm, charm_root=CHARM, app_name="a" * 61)
+    wanted = "the application's name is too long for a namespace: set the option namespace"
+    assert status(context, deployed(image())) == BlockedStatus(wanted)
 
 
 def test_missing_options_are_all_named(context):

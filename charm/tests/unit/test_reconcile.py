@@ -140,11 +140,20 @@ def test_no_secret_is_in_a_databag_or_an_argument(context, machine, imagewright)
         assert secret not in shown
 
 
-def test_a_proxy_goes_to_workers_and_builders(context, machine, monkeypatch):
-    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", "http://proxy.example.org:3128")
+@pytest.mark.parametrize(
+    ("proxy", "builders"),
+    [
+        ("http://proxy.example.org:3128", "proxy.example.org:3128"),
+        ("http://user:pw@proxy.example.org", "proxy.example.org:80"),
+        ("https://proxy.example.org/", "proxy.example.org:443"),
+    ],
+)
+def test_a_proxy_goes_to_workers_and_builders(context, machine, monkeypatch, proxy, builders):
+    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", proxy)
     context.run(context.on.config_changed(), deployed(image()))
-    assert "HTTP_PROXY=http://proxy.example.org:3128\n" in machine.files["environment"]
-    assert yaml.safe_load(machine.files["policy.yaml"])["proxies"] == ["proxy.example.org:3128"]
+    assert f"HTTP_PROXY={proxy}\n" in machine.files["environment"]
+    assert yaml.safe_load(machine.files["policy.yaml"])["proxies"] == [builders]
+    assert f"--proxy {builders}" in machine.files["schedule"]
 
 
 def test_stop_and_remove_take_away_what_is_ours(context, machine):
