@@ -123,6 +123,7 @@ def _environment(plan: Plan) -> str:
         "IMAGEWRIGHT_URL_HOST": ",".join(host for host in hosts if host),
         "IMAGEWRIGHT_LISTEN": LISTEN,
         "IMAGEWRIGHT_CONCURRENCY": f"upload={plan.config.worker_concurrency}",
+        "IMAGEWRIGHT_CLOUD_TRANSFERS": str(max(4, plan.config.worker_concurrency // 2)),
         "IMAGEWRIGHT_BUILD_KEY_FILE": f"{FOLDER}/build-key",
         "OS_CLIENT_CONFIG_FILE": f"{FOLDER}/clouds.yaml",
         "XDG_STATE_HOME": str(Path(STATE).parent),
@@ -137,6 +138,7 @@ def _policy(plan: Plan) -> str:
     policy: dict[str, object] = {
         "adopt": sorted(plan.names.values()),
         "ssh_from": plan.ssh_from,
+        "servers": [],
         "proxies": [proxy] if (proxy := _builder_proxy(plan)) else [],
     }
     if plan.script_secrets and plan.config.script_host:
@@ -153,11 +155,15 @@ def _builder_proxy(plan: Plan) -> str:
 def _schedule(plan: Plan) -> str:
     """A script for the timer of the leader: first the base image, so that a build never starts from an old one."""
     config = plan.config
-    lines = ["#!/bin/sh", "# Written by the charm. A base that fails holds up no other.", "failed=0"]
+    program = "/opt/imagewright/current/bin/imagewright --quiet"
+    lines = [
+        "#!/bin/sh",
+        "# Written by the charm. A base that fails holds up no other. While base images are paused, nothing",
+    ]
+    lines += ["# is waited for.", f"{program} queues | grep -Eq '[.]pause[.]base-image +[1-9]' && exit 0", "failed=0"]
     for base in config.base_image:
         first = ["base-image", "--arch", config.architecture, "--base", base, "--cloud", BUILD]
         first += ["--wait", "--deadline", "2h"]
-        program = "/opt/imagewright/current/bin/imagewright --quiet"
         lines.append(f"{program} {shlex.join(first)} && {program} {shlex.join(build_words(plan, base))} || failed=1")
     return "\n".join([*lines, "exit $failed", ""])
 

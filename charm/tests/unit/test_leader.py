@@ -60,6 +60,20 @@ def test_what_is_asked_while_the_schedule_runs_is_asked_again(context, machine):
     assert machine.calls.count("schedule_now") == 1
 
 
+@pytest.mark.parametrize(("paused", "asks"), [("base-image", False), ("build", True), ("", True)])
+def test_the_schedule_waits_for_no_base_image_that_is_paused(context, machine, tmp_path, paused, asks):
+    context.run(context.on.config_changed(), deployed(image()))
+    rows = [f"imagewright.pause.{kind}  {int(kind == paused)}      0" for kind in ("base-image", "build")]
+    table = "\\n".join(["QUEUE  READY  CONSUMERS", *rows])
+    does = f'case "$2" in queues) printf "{table}\\n" ;; *) echo "$2" >> {tmp_path}/calls ;; esac'
+    (tmp_path / "imagewright").write_text(f"#!/bin/sh\n{does}\n")
+    (tmp_path / "imagewright").chmod(0o755)
+    script = machine.files["schedule"].replace("/opt/imagewright/current/bin", str(tmp_path))
+    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=30)
+    calls = tmp_path / "calls"
+    assert (calls.read_text().split() if calls.exists() else []) == (["base-image", "build"] if asks else [])
+
+
 @pytest.fixture
 def look(context, machine, tmp_path):
     """Runs the script of the unit with a program that does as told; what is in the file then."""

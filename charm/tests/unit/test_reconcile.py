@@ -131,6 +131,18 @@ def test_releases_of_the_runner_agent_may_be_fetched(context, machine, version, 
     assert "cloud-images.ubuntu.com" in hosts
 
 
+def test_no_message_may_ask_for_a_snapshot_of_a_server(context, machine):
+    context.run(context.on.config_changed(), deployed(image()))
+    assert yaml.safe_load(machine.files["policy.yaml"])["servers"] == []
+
+
+@pytest.mark.parametrize(("images", "to_one"), [(1, 4), (8, 4), (64, 32)])
+def test_more_images_at_once_are_more_to_one_cloud(context, machine, images, to_one):
+    context.run(context.on.config_changed(), deployed(image(), config={"worker-concurrency": images}))
+    assert f"IMAGEWRIGHT_CONCURRENCY=upload={images}\n" in machine.files["environment"]
+    assert f"IMAGEWRIGHT_CLOUD_TRANSFERS={to_one}\n" in machine.files["environment"]
+
+
 def test_no_secret_is_in_a_databag_or_an_argument(context, machine, imagewright):
     state = context.run(context.on.config_changed(), deployed(image(), amqp(hostname="h", password="br0k3r")))
     bags = "".join(str(relation.local_unit_data) + str(relation.local_app_data) for relation in state.relations)
