@@ -27,11 +27,6 @@ LIVE = {"clouds.yaml", "policy.yaml", "schedule", "look", "drain", files.NAMESPA
 """Files that need no restart: the worker reads them again when told, scripts at each run."""
 
 
-def installed() -> bool:
-    """Whether there is a worker to start."""
-    return (OPT / "current/bin/imagewright-worker").exists()
-
-
 def install(source: Path) -> None:
     """Copies the programs out of the charm, which is overwritten while they run."""
     _user()
