@@ -109,7 +109,7 @@ def list_images(plan: Plan, params: dict[str, Any]) -> dict[str, str]:
     """Shows what is on the clouds; one that is away is left out."""
     given = ListImages.model_validate(params)
     where = _known(plan, given.cloud) if given.cloud else sorted(plan.clouds)
-    rows = program.call("images", "--cloud", ",".join(where), partial=True)
+    rows, _ = program.partly("images", "--cloud", ",".join(where))
     rows = [row for row in rows if row["name"] in plan.names.values()]
     rows = results.newest(rows) if given.latest_only else rows
     keys = ["id", "name", "cloud", "arch", "status", "created_at", "verified"]

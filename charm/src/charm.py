@@ -2,8 +2,6 @@
 """The charm: events end in one reconcile, but for actions, stop and remove. Nothing waits for a job."""
 
 import functools
-import hashlib
-import logging
 from pathlib import Path
 
 import ops
@@ -13,14 +11,13 @@ import broker
 import cos_agent
 import files
 import image_relation
+import leader
 import peers
-import program
 import queue_counts
-import results
+import scrub
 import situation
 import workload
 
-log = logging.getLogger(__name__)
 TRACING = "charm-tracing"
 RELATION_EVENTS = ["created", "joined", "changed", "departed", "broken"]
 
@@ -59,57 +56,36 @@ class ImagewrightCharm(ops.CharmBase):
 
     def _reconcile(self, _: ops.EventBase) -> None:
         """Brings machine and relations to what Juju says, from whatever they are."""
-        new = workload.install(Path(self.charm_dir) / "workload/bin")
+        workload.install(Path(self.charm_dir) / "workload/bin")
         self.unit.set_workload_version(workload.version())
         found = situation.read(self)
         if found.config:
             broker.request(self, situation.namespace(self, found.config))
         cos_agent.publish(self)
         if found.plan:
-            self._apply(found.plan, found.embedded, new)
+            self._apply(found.plan, found.embedded)
             if self.unit.is_leader():
-                self._lead(found.plan)
+                leader.lead(self, found.plan)
+        else:
+            scrub.scrub(self, found)
         image_relation.publish(self, peers.published(self))
 
-    def _apply(self, plan: files.Plan, embedded: bool, new: bool) -> None:
+    def _apply(self, plan: files.Plan, embedded: bool) -> None:
         """Files and services of this unit."""
-        changed = workload.write(files.render(plan))
+        used = workload.read(files.NAMESPACES).split()
+        if embedded and plan.namespace not in used:
+            used.append(plan.namespace)
+        changed = workload.write(files.render(plan, used))
         units = workload.write_units(files.units(plan))
-        restart = new or workload.WORKER in units or bool(changed - workload.LIVE)
+        restart = workload.outdated() or workload.WORKER in units or bool(changed - workload.LIVE)
         workload.run_worker(restart=restart, reload=bool(changed))
-        if not embedded:
+        if embedded:
+            workload.keep_own_queue()
+        else:
             workload.drain_old_queue()
         schedule = self.unit.is_leader() and plan.config.build_interval > 0
         workload.timers(schedule=schedule)
-        peers.tell_clouds(self, self._digest(plan))
-
-    def _lead(self, plan: files.Plan) -> None:
-        """Says which images are current, and asks for a build when what is wanted has changed."""
-        known = files.targets_of(plan)
-        if known:
-            try:
-                seen = results.look(plan.config, self.app.name, known)
-            except program.ProgramError as error:
-                log.warning("cannot ask the clouds for images: %s", error)
-                seen = {}
-            peers.set_published(self, results.merge(peers.published(self), seen, known))
-        digest = self._digest(plan)
-        wanted = plan.config.build_interval > 0 and bool(known)
-        if wanted and peers.asked(self) != digest and peers.all_know(self, digest):
-            first = not peers.asked(self)
-            peers.set_asked(self, digest)
-            if not (first and self._all_there(known, len(plan.names))):
-                workload.schedule_now()
-
-    def _digest(self, plan: files.Plan) -> str:
-        """Of all that makes images different, or puts them elsewhere. No secret is in it."""
-        words = [files.build_words(plan, base) for base in plan.names]
-        return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
-
-    def _all_there(self, known: list[str], bases: int) -> bool:
-        """Whether each cloud has an image of each base already, as at a migration."""
-        published = peers.published(self)
-        return all(len(published.get(cloud, [])) == bases for cloud in known)
+        peers.tell_clouds(self, leader.digest(plan))
 
     def _on_queue_action(self, event: ops.ActionEvent) -> None:
         actions.run(event, event.handle.kind.removesuffix("_action").replace("_", "-"), situation.read(self).plan)
@@ -142,12 +118,24 @@ class ImagewrightCharm(ops.CharmBase):
         troubles: list[ops.StatusBase] = []
         if status := situation.waiting_for(self):
             troubles.append(status)
-        if not workload.running():
+        worker = workload.state(workload.WORKER)
+        if worker == "deactivating":
+            troubles.append(ops.MaintenanceStatus("restarting the worker"))
+        elif worker not in workload.UP:
             troubles.append(ops.BlockedStatus("the worker does not run: journalctl -u imagewright-worker"))
+        if self._asks() and workload.state(workload.SCHEDULE, "Result") not in ("success", ""):
+            troubles.append(ops.WaitingStatus("asking for builds failed: journalctl -u imagewright-schedule"))
         return troubles
 
+    def _asks(self) -> bool:
+        plan = self._after.plan
+        return self.unit.is_leader() and plan is not None and plan.config.build_interval > 0
+
     def _first_image(self) -> ops.ActiveStatus | None:
-        return None if peers.published(self) else ops.ActiveStatus("waiting for the first image")
+        """While there are related clouds that no image was published of."""
+        plan, there = self._after.plan, peers.published(self)
+        lacking = [cloud for cloud in files.targets_of(plan) if not there.get(cloud)] if plan else []
+        return ops.ActiveStatus(f"waiting for the first image of {', '.join(lacking)}") if lacking else None
 
 
 if __name__ == "__main__":  # pragma: no cover

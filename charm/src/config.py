@@ -1,6 +1,7 @@
 """The options of the charm, checked: every mistake names its option."""
 
 import re
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,27 +73,40 @@ class Config(BaseModel):
     @field_validator("ssh_from", mode="before")
     @classmethod
     def _blocks(cls, value: str) -> list[str]:
-        return [word.strip() for word in value.split(",") if word.strip()]
+        blocks = [word.strip() for word in value.split(",") if word.strip()]
+        for block in blocks:
+            if not _is_cidr(block):
+                raise ValueError(
+                    f"{block} is no CIDR block: write for example 10.0.8.0/24, or 10.0.8.5/32 for one address"
+                )
+        return blocks
 
     @field_validator("openstack_auth_url")
     @classmethod
     def _auth_url(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in ("http", "https"):
-            raise ValueError("must begin with https:// or http://")
+        if value and not (address(value) and urlsplit(value).scheme in ("http", "https")):
+            raise ValueError("must begin with https:// or http:// and a host")
+        return value
+
+    @field_validator("runner_version")
+    @classmethod
+    def _runner_version(cls, value: str) -> str:
+        if not re.fullmatch(r"(latest|none|([0-9]{1,5}\.){2}[0-9]{1,5})?", value):
+            raise ValueError("must be three numbers, as in 2.330.0, or latest, or none")
         return value
 
     @field_validator("script_url")
     @classmethod
     def _script_url(cls, value: str) -> str:
-        if value and (urlsplit(value).scheme != "https" or not urlsplit(value).hostname):
-            raise ValueError("must begin with https://")
+        if value and not (address(value) and urlsplit(value).scheme == "https" and "@" not in urlsplit(value).netloc):
+            raise ValueError("must begin with https:// and a host, without a user name or password")
         return value
 
     @field_validator("namespace")
     @classmethod
     def _namespace(cls, value: str) -> str:
-        if value and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", value):
-            raise ValueError("must be small letters, digits and hyphens, at most 63")
+        if value and not fits_namespace(value):
+            raise ValueError("must be small letters, digits and hyphens, at most 60")
         return value
 
     @field_validator("log_level")
@@ -115,6 +129,32 @@ class Config(BaseModel):
     def script_host(self) -> str:
         """Where the script comes from, with its port if one is given; empty without a script."""
         return urlsplit(self.script_url).netloc
+
+
+def address(url: str) -> str:
+    """HOST:PORT of an http or https address, with the usual port if it names none; empty if it is no address."""
+    try:
+        parts = urlsplit(url)
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        port = parts.port or usual
+    except (KeyError, ValueError):
+        return ""
+    fits = re.fullmatch(r"[A-Za-z0-9.-]{1,253}|[0-9a-f:.]+", parts.hostname or "")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{port}" if fits else ""
+
+
+def fits_namespace(word: str) -> bool:
+    """Whether queues and a vhost can be called after it."""
+    return bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", word))
+
+
+def _is_cidr(block: str) -> bool:
+    try:
+        ip_network(block, strict=False)
+    except ValueError:
+        return False
+    return bool(re.search(r"/[0-9]+$", block))
 
 
 def load(charm: ops.CharmBase) -> tuple[Config | None, str]:

@@ -8,14 +8,18 @@ from urllib.parse import urlsplit
 
 import yaml
 
-import clouds
-from config import LEVELS, Config
+from clouds import BUILD
+from clouds import render as clouds_yaml
+from config import LEVELS, Config, address
 
 FOLDER = "/etc/imagewright"
 STATE = "/var/lib/imagewright"
 CA_FILE = f"{FOLDER}/broker-ca.pem"
 LISTEN = "127.0.0.1:9469"
+NAMESPACES = "embedded-namespaces"
+"""Every namespace that the embedded queue had, one a line: its jobs are found by nothing else."""
 MIRROR = "cloud-images.ubuntu.com"
+RUNNER_RELEASES = "api.github.com"
 TEMPLATES = Path(__file__).parent / "templates"
 UNITS = [
     "imagewright-worker.service",
@@ -46,16 +50,18 @@ class Plan:
     proxies: dict[str, str] = field(default_factory=dict)
 
 
-def render(plan: Plan) -> dict[str, str]:
-    """Every file beneath /etc/imagewright, by its path from there."""
+def render(plan: Plan, embedded_in: list[str]) -> dict[str, str]:
+    """Every file beneath /etc/imagewright, by its path from there. `embedded_in`: namespaces of the embedded queue."""
     files = {
         "environment": _environment(plan),
         "queue": plan.queue + "\n",
-        "clouds.yaml": clouds.render(plan.clouds),
+        "clouds.yaml": clouds_yaml(plan.clouds),
         "policy.yaml": _policy(plan),
         "build-key": plan.build_key,
         "schedule": _schedule(plan),
         "look": _look(plan),
+        "drain": _drain(embedded_in or [plan.namespace]),
+        NAMESPACES: "".join(f"{name}\n" for name in embedded_in),
         "broker-ca.pem": plan.ca,
     }
     files.update({f"secrets/{name}": value for name, value in plan.script_secrets.items()})
@@ -68,20 +74,25 @@ def units(plan: Plan) -> dict[str, str]:
     words = {
         "unit": plan.unit,
         "level": " -v" * LEVELS[config.log_level] + " -q" * -LEVELS[config.log_level],
-        "interval": str(config.build_interval or 24),
+        "hours": _hours(config.build_interval),
         "state": STATE,
     }
     return {name: Template((TEMPLATES / name).read_text()).substitute(words) for name in UNITS}
 
 
-def build_words(plan: Plan, base: str, force: bool = False) -> list[str]:
-    """The words after `imagewright` that ask for a build."""
+def _hours(interval: int) -> str:
+    """The hours of systemd's calendar; it refuses a step of 24, and a timer that is off is checked too."""
+    return f"0/{interval}" if 0 < interval < 24 else "00"
+
+
+def build_words(plan: Plan, base: str, force: bool = False, clouds: bool = True) -> list[str]:
+    """The words after `imagewright` that ask for a build; without `clouds` it is sent nowhere."""
     config = plan.config
     words = ["build", "--name", plan.names[base], "--arch", config.architecture, "--base", base]
-    words += ["--cloud", clouds.BUILD, "--keep", str(config.revision_history_limit)]
+    words += ["--cloud", BUILD, "--keep", str(config.revision_history_limit)]
     words += ["--deadline", f"{config.job_timeout}m"]
     targets = targets_of(plan)
-    if targets:
+    if targets and clouds:
         words += ["--upload-to", ",".join(targets)]
     choices = {
         "--flavor": config.build_flavor,
@@ -99,11 +110,12 @@ def build_words(plan: Plan, base: str, force: bool = False) -> list[str]:
 
 def targets_of(plan: Plan) -> list[str]:
     """The related clouds."""
-    return sorted(name for name in plan.clouds if name != clouds.BUILD)
+    return sorted(name for name in plan.clouds if name != BUILD)
 
 
 def _environment(plan: Plan) -> str:
-    hosts = [MIRROR, plan.config.script_host]
+    releases = "" if plan.config.runner_version == "none" else RUNNER_RELEASES
+    hosts = [MIRROR, releases, plan.config.script_host]
     lines = {
         "IMAGEWRIGHT_QUEUE_FILE": f"{FOLDER}/queue",
         "IMAGEWRIGHT_NAMESPACE": plan.namespace,
@@ -111,6 +123,7 @@ def _environment(plan: Plan) -> str:
         "IMAGEWRIGHT_URL_HOST": ",".join(host for host in hosts if host),
         "IMAGEWRIGHT_LISTEN": LISTEN,
         "IMAGEWRIGHT_CONCURRENCY": f"upload={plan.config.worker_concurrency}",
+        "IMAGEWRIGHT_CLOUD_TRANSFERS": str(max(4, plan.config.worker_concurrency // 2)),
         "IMAGEWRIGHT_BUILD_KEY_FILE": f"{FOLDER}/build-key",
         "OS_CLIENT_CONFIG_FILE": f"{FOLDER}/clouds.yaml",
         "XDG_STATE_HOME": str(Path(STATE).parent),
@@ -125,6 +138,7 @@ def _policy(plan: Plan) -> str:
     policy: dict[str, object] = {
         "adopt": sorted(plan.names.values()),
         "ssh_from": plan.ssh_from,
+        "servers": [],
         "proxies": [proxy] if (proxy := _builder_proxy(plan)) else [],
     }
     if plan.script_secrets and plan.config.script_host:
@@ -134,31 +148,57 @@ def _policy(plan: Plan) -> str:
 
 
 def _builder_proxy(plan: Plan) -> str:
-    return urlsplit(plan.proxies.get("HTTP_PROXY", "")).netloc.rpartition("@")[2]
+    """Of builders, which are given no password for it."""
+    return address(plan.proxies.get("HTTP_PROXY", ""))
 
 
 def _schedule(plan: Plan) -> str:
     """A script for the timer of the leader: first the base image, so that a build never starts from an old one."""
     config = plan.config
-    lines = ["#!/bin/sh", "# Written by the charm. A base that fails holds up no other.", "failed=0"]
+    program = "/opt/imagewright/current/bin/imagewright --quiet"
+    lines = [
+        "#!/bin/sh",
+        "# Written by the charm. A base that fails holds up no other. While base images are paused, nothing",
+    ]
+    lines += ["# is waited for.", f"{program} queues | grep -Eq '[.]pause[.]base-image +[1-9]' && exit 0", "failed=0"]
     for base in config.base_image:
-        first = ["base-image", "--arch", config.architecture, "--base", base, "--cloud", clouds.BUILD]
+        first = ["base-image", "--arch", config.architecture, "--base", base, "--cloud", BUILD]
         first += ["--wait", "--deadline", "2h"]
-        program = "/opt/imagewright/current/bin/imagewright --quiet"
         lines.append(f"{program} {shlex.join(first)} && {program} {shlex.join(build_words(plan, base))} || failed=1")
     return "\n".join([*lines, "exit $failed", ""])
 
 
 def _look(plan: Plan) -> str:
     """A script for the timer of every unit: writes what the clouds have, if it is something else than before."""
-    words = ["images", "--json", "--cloud", ",".join(targets_of(plan) or [clouds.BUILD])]
+    words = ["/opt/imagewright/current/bin/imagewright", "--quiet", "images", "--json"]
+    words += ["--cloud", ",".join(targets_of(plan) or [BUILD])]
     return "\n".join(
         [
             "#!/bin/sh",
-            "# Written by the charm. A path unit tells the charm. A cloud that is away changes nothing.",
+            "# Written by the charm. A path unit tells the charm. A cloud that is away holds up no other.",
             f"new={STATE}/images.new old={STATE}/images.json",
-            f'/opt/imagewright/current/bin/imagewright --quiet {shlex.join(words)} > "$new" || exit 0',
+            f"""{shlex.join(words)} > "$new" || grep -q '"id"' "$new" || exit 0""",
             'cmp -s "$new" "$old" || mv "$new" "$old"',
+            "",
+        ]
+    )
+
+
+def _drain(namespaces: list[str]) -> str:
+    """A script that works off the embedded queue. Its end is 0 only if nothing is left; a pause would never end it."""
+    queue = f"--queue sqlite:{STATE}/queue.db"
+    bin_folder = "/opt/imagewright/current/bin"
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            "# Written by the charm. Told to stop, it waits for the worker, which is told too.",
+            "trap stopped=75 TERM",
+            f"for namespace in {shlex.join(namespaces)}; do",
+            '    export IMAGEWRIGHT_NAMESPACE="$namespace"',
+            f"    {bin_folder}/imagewright --quiet {queue} resume || exit",
+            f"    {bin_folder}/imagewright-worker {queue} --listen 127.0.0.1:9470 --drain || exit",
+            '    [ -z "$stopped" ] || exit "$stopped"',
+            "done",
             "",
         ]
     )

@@ -25,14 +25,16 @@ def set_published(charm: ops.CharmBase, images: dict[str, list[dict[str, Any]]])
     _write(charm, "published", json.dumps(images, sort_keys=True))
 
 
-def asked(charm: ops.CharmBase) -> str:
-    """For which options and clouds a build was last asked for, as a digest."""
-    return _app(charm).get("asked", "")
+def asked(charm: ops.CharmBase) -> tuple[str, list[str]]:
+    """For which options, as a digest, and for which clouds a build was last asked for or not needed."""
+    bag = _app(charm)
+    return bag.get("asked", ""), bag.get("asked-clouds", "").split()
 
 
-def set_asked(charm: ops.CharmBase, digest: str) -> None:
+def set_asked(charm: ops.CharmBase, digest: str, clouds: list[str]) -> None:
     """For the leader."""
     _write(charm, "asked", digest)
+    _write(charm, "asked-clouds", " ".join(clouds))
 
 
 def build_key(charm: ops.CharmBase) -> str:

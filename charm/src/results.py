@@ -1,8 +1,8 @@
 """The newest usable image of each name on each cloud: what the clouds say, as the relation `image` wants it."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
-import clouds
 import program
 from config import Config
 
@@ -27,23 +27,30 @@ def newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def look(config: Config, app: str, known: list[str]) -> dict[str, list[dict[str, str]]]:
-    """The images of each related cloud, in the order of the bases. Clouds that do not answer are left out."""
-    targets = [name for name in known if name != clouds.BUILD]
-    if not targets:
-        return {}
-    found: dict[str, list[dict[str, str]]] = {}
+@dataclass(frozen=True)
+class Seen:
+    """What clouds said: the images of each, in the order of the bases, and which ones have said anything."""
+
+    images: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+
+
+def look(config: Config, app: str, known: list[str]) -> Seen:
+    """Asks all in one call, so that a cloud answers for all bases or for none."""
+    if not known:
+        return Seen()
+    rows, complete = program.partly("images", "--cloud", ",".join(known))
+    usable_rows = newest(rows)
+    images: dict[str, list[dict[str, str]]] = {}
     for base, name in names(config, app).items():
-        rows = program.call("images", "--name", name, "--cloud", ",".join(targets), partial=True)
-        for row in newest(rows or []):
-            image = {"id": row["id"], "tags": f"{config.runner_arch},{base}"}
-            found.setdefault(row["cloud"], []).append(image)
-    return found
+        for row in usable_rows:
+            if row["name"] == name:
+                image = {"id": row["id"], "tags": f"{config.runner_arch},{base}"}
+                images.setdefault(row["cloud"], []).append(image)
+    return Seen(images, set(known) if complete else {row["cloud"] for row in rows})
 
 
-def merge(
-    old: dict[str, list[dict[str, str]]], new: dict[str, list[dict[str, str]]], known: list[str]
-) -> dict[str, list[dict[str, str]]]:
-    """What to publish: the new where there is something, else the old; nothing of clouds that are gone."""
-    both = {**old, **{cloud: images for cloud, images in new.items() if images}}
+def merge(old: dict[str, list[dict[str, str]]], seen: Seen, known: list[str]) -> dict[str, list[dict[str, str]]]:
+    """What to publish: the new where a cloud has something, else the old; nothing of clouds that are gone."""
+    both = {**old, **seen.images}
     return {cloud: images for cloud, images in both.items() if cloud in known}

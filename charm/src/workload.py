@@ -17,24 +17,24 @@ ETC = Path(files.FOLDER)
 STATE = Path(files.STATE)
 SYSTEMD = Path("/etc/systemd/system")
 WORKER = "imagewright-worker.service"
+SCHEDULE = "imagewright-schedule.service"
 PROGRAMS = ["imagewright", "imagewright-worker"]
-LIVE = {"clouds.yaml", "policy.yaml", "schedule", "look"}
+SECONDS = 60
+"""What a command of the system may take; none waits for a job."""
+
+UP = ("active", "activating", "reloading")
+LIVE = {"clouds.yaml", "policy.yaml", "schedule", "look", "drain", files.NAMESPACES}
 """Files that need no restart: the worker reads them again when told, scripts at each run."""
 
 
-def installed() -> bool:
-    """Whether there is a worker to start."""
-    return (OPT / "current/bin/imagewright-worker").exists()
-
-
-def install(source: Path) -> bool:
-    """Copies the programs out of the charm, which is overwritten while they run. True if they are new."""
+def install(source: Path) -> None:
+    """Copies the programs out of the charm, which is overwritten while they run."""
     _user()
     digest = hashlib.sha256(b"".join((source / name).read_bytes() for name in PROGRAMS)).hexdigest()[:12]
     folder = OPT / digest / "bin"
     current = OPT / "current"
     if current.is_symlink() and current.readlink() == Path(digest) and folder.exists():
-        return False
+        return
     folder.mkdir(parents=True, exist_ok=True)
     for name in PROGRAMS:
         shutil.copy2(source / name, folder / f"{name}.new")
@@ -45,15 +45,28 @@ def install(source: Path) -> bool:
     new.symlink_to(digest)
     new.rename(current)
     _remove_older(keep=digest)
-    return True
+
+
+def outdated() -> bool:
+    """Whether the worker was last started from other programs than those of now."""
+    note = OPT / "started"
+    return not note.exists() or note.read_text() != str((OPT / "current").readlink())
 
 
 def version() -> str:
     """What the worker calls itself."""
-    done = subprocess.run(
-        [str(OPT / "current/bin/imagewright-worker"), "--version"], capture_output=True, text=True, check=True
-    )
-    return done.stdout.split()[-1]
+    return _run(str(OPT / "current/bin/imagewright-worker"), "--version").stdout.split()[-1]
+
+
+def read(name: str) -> str:
+    """The text of a file beneath /etc/imagewright, empty if there is none."""
+    path = ETC / name
+    return path.read_text() if path.exists() else ""
+
+
+def written() -> dict[str, str]:
+    """All files beneath /etc/imagewright, by their paths from there."""
+    return {str(path.relative_to(ETC)): path.read_text() for path in ETC.rglob("*") if path.is_file()}
 
 
 def write(wanted: dict[str, str]) -> set[str]:
@@ -78,25 +91,25 @@ def write_units(units: dict[str, str]) -> set[str]:
 def run_worker(restart: bool, reload: bool) -> None:
     """Keeps the worker running. Never waits: a stop may take a minute."""
     _systemctl("enable", "--quiet", WORKER)
-    if restart:
+    now = state(WORKER)
+    if restart or (reload and now == "activating"):  # systemd drops a reload before the start is done
         _systemctl("restart", "--no-block", WORKER)
-    elif not running():
+        (OPT / "started").write_text(str((OPT / "current").readlink()))
+    elif now not in UP:
         _systemctl("start", "--no-block", WORKER)
     elif reload:
         _systemctl("reload", "--no-block", WORKER)
 
 
 def stop_worker() -> None:
-    """Stops it, also after a reboot. What it has in hand goes back to the queue."""
-    _systemctl("disable", "--quiet", WORKER)
-    _systemctl("stop", "--no-block", WORKER)
+    """Stops it, also after a reboot, if there is one. What it has in hand goes back to the queue."""
+    _systemctl("disable", "--quiet", WORKER, check=False)
+    _systemctl("stop", "--no-block", WORKER, check=False)
 
 
-def running() -> bool:
-    """Whether the worker is up or about to be; one that cannot start is neither."""
-    words = ["/usr/bin/systemctl", "show", "--property=ActiveState", "--value", WORKER]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return done.stdout.strip() in ("active", "activating", "reloading")
+def state(unit: str, what: str = "ActiveState") -> str:
+    """What systemd says of a unit; a worker that is about to be up counts as up, one that cannot start does not."""
+    return _systemctl("show", f"--property={what}", "--value", unit, check=False).strip()
 
 
 def drain_old_queue() -> None:
@@ -105,24 +118,35 @@ def drain_old_queue() -> None:
         _systemctl("start", "--no-block", "imagewright-drain.service")
 
 
+def keep_own_queue() -> None:
+    """The queue is in use again: nothing may put it aside."""
+    _systemctl("stop", "--no-block", "imagewright-drain.service")
+
+
 def timers(schedule: bool) -> None:
     """Every unit looks at the clouds; `schedule` is for the leader."""
     _systemctl("enable", "--now", "--quiet", "imagewright-look.timer", "imagewright-published.path")
     _systemctl("enable" if schedule else "disable", "--now", "--quiet", "imagewright-schedule.timer")
 
 
+def no_schedule() -> None:
+    """Takes the timer from a unit that is not to ask for builds, also if it has none."""
+    _systemctl("disable", "--now", "--quiet", "imagewright-schedule.timer", check=False)
+
+
 def schedule_now() -> None:
     """Asks for builds at once, outside of the hook."""
-    _systemctl("start", "--no-block", "imagewright-schedule.service")
+    _systemctl("start", "--no-block", SCHEDULE)
 
 
 def remove() -> None:
-    """Takes away what is ours: services, credentials, programs, state."""
+    """Takes away what is ours: services, credentials, programs, state. Waits for nobody to finish work."""
     for name in files.UNITS:
         if (SYSTEMD / name).exists():
+            _systemctl("kill", "--signal=SIGKILL", name, check=False)
             _systemctl("disable", "--now", "--quiet", name, check=False)
             (SYSTEMD / name).unlink()
-    _systemctl("daemon-reload")
+    _systemctl("daemon-reload", check=False)
     for folder in (ETC, OPT, STATE):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -132,7 +156,7 @@ def _user() -> None:
         pwd.getpwnam(USER)
     except KeyError:
         words = ["/usr/sbin/useradd", "--system", "--user-group", "--home-dir", str(STATE)]
-        subprocess.run([*words, "--shell", "/usr/sbin/nologin", USER], check=True, capture_output=True)
+        _run(*words, "--shell", "/usr/sbin/nologin", USER)
     if not STATE.exists():  # the program may be called before systemd has made it for a service
         STATE.mkdir(mode=0o750)
         shutil.chown(STATE, USER, USER)
@@ -164,5 +188,14 @@ def _put(path: Path, text: str, mode: int) -> bool:
     return True
 
 
-def _systemctl(*words: str, check: bool = True) -> None:
-    subprocess.run(["/usr/bin/systemctl", *words], check=check, capture_output=True, text=True)
+def _systemctl(*words: str, check: bool = True) -> str:
+    try:
+        return _run("/usr/bin/systemctl", *words).stdout
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        if check:
+            raise
+        return ""
+
+
+def _run(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=SECONDS)

@@ -10,5 +10,5 @@ output "provides" {
 
 output "requires" {
   description = "Endpoints that need another application"
-  value       = { amqp = "amqp" }
+  value       = { amqp = "amqp", charm_tracing = "charm-tracing", receive_ca_cert = "receive-ca-cert" }
 }

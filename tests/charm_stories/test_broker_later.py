@@ -19,6 +19,10 @@ def test_a_broker_that_comes_later_loses_no_job(
     source = build_cloud.add("made-before", disk, architecture="x86_64")
     job = model.action(UNIT, "upload", image_id=source["id"], base="noble").results["job-ids"]
 
+    # What would hide it from a drain: a pause, and another namespace from now on.
+    assert model.action(UNIT, "pause", kind="upload").results["paused"] == "upload"
+    model.configure(namespace="later-still")
+    model.settle()
     machine = model.machines[UNIT]
     machine.forget()
     model.relate("amqp", "rabbitmq-server", rabbitmq)

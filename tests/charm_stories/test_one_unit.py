@@ -29,9 +29,9 @@ def test_a_unit_says_what_is_missing_until_all_is_there(deploy: Deploy, login: d
     model.configure(openstack_user_name=login["username"])
     model.settle()
     assert model.status(UNIT) == ("blocked", "missing relation: image")
-    model.relate("image", "runner", Runner(login))
+    number = model.relate("image", "runner", Runner(login))
     model.settle()
-    assert model.status(UNIT) == ("active", "waiting for the first image")
+    assert model.status(UNIT) == ("active", f"waiting for the first image of image-{number}")
     machine = model.machines[UNIT]
     assert "restart --no-block imagewright-worker.service" in machine.asked()
     assert "enable --now --quiet imagewright-schedule.timer" in machine.asked()
@@ -148,6 +148,6 @@ def test_removal_leaves_nothing_on_the_machine(deploy: Deploy, login: dict[str, 
 
 def test_no_hook_takes_long_while_the_clouds_are_away(deploy: Deploy, login: dict[str, str]) -> None:
     model = deploy(openstack_auth_url="http://127.0.0.1:9/v3")
-    settled(model, {**login, "auth_url": "http://127.0.0.1:9/v3"})
-    assert model.status(UNIT) == ("active", "waiting for the first image")
+    number, _ = settled(model, {**login, "auth_url": "http://127.0.0.1:9/v3"})
+    assert model.status(UNIT) == ("active", f"waiting for the first image of image-{number}")
     assert max(model.seconds) < SECONDS

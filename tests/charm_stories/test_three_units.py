@@ -98,7 +98,7 @@ def test_three_units_and_a_consumer_from_the_first_image_to_the_loss_of_the_lead
     blocked = ("blocked", "missing relation: amqp (several units need a shared queue)")
     assert set(story.before_broker.values()) == {blocked}
     for unit in model.state["units"]:
-        assert model.status(unit) == ("active", "waiting for the first image")
+        assert model.status(unit) == ("active", f"waiting for the first image of image-{story.image}")
         queue = model.machines[unit].path("/etc/imagewright/queue")
         assert queue.read_text().startswith("amqps://")
         assert story.rabbitmq.password not in str(model.machines[unit].asked())

@@ -36,11 +36,18 @@ class Machine:
         self.files: dict[str, str] = {}
         self.units: dict[str, str] = {}
         self.calls: list[str] = []
-        self.new = False
-        self.up = True
+        self.outdated = True
+        self.states = {workload.WORKER: "active"}
+        self.results: dict[str, str] = {}
 
-    def install(self, _source: Path) -> bool:
-        return self.new
+    def state(self, unit: str, what: str = "ActiveState") -> str:
+        return self.states.get(unit, "inactive") if what == "ActiveState" else self.results.get(unit, "success")
+
+    def read(self, name: str) -> str:
+        return self.files.get(name, "")
+
+    def written(self) -> dict[str, str]:
+        return dict(self.files)
 
     def write(self, wanted: dict[str, str]) -> set[str]:
         changed = {path for path in {*wanted, *self.files} if wanted.get(path) != self.files.get(path)}
@@ -53,6 +60,7 @@ class Machine:
         return changed
 
     def run_worker(self, restart: bool, reload: bool) -> None:
+        self.outdated = self.outdated and not restart
         self.calls.append("restart" if restart else "reload" if reload else "run")
 
 
@@ -64,19 +72,24 @@ class Program:
         self.images: list[dict[str, Any]] = []
         self.answers: dict[str, Any] = {"queues": []}
         self.error = ""
+        self.away: set[str] = set()
 
-    def call(self, *words: str, partial: bool = False) -> Any:
-        assert partial == (words[0] == "images")
+    def call(self, *words: str) -> Any:
         self.calls.append(words)
         if self.error:
             raise program.ProgramError(self.error)
-        if words[0] == "images":
-            name = words[words.index("--name") + 1] if "--name" in words else None
-            clouds = words[words.index("--cloud") + 1].split(",")
-            return [row for row in self.images if row["cloud"] in clouds and name in (None, row["name"])]
         if words[0] in self.answers:
             return self.answers[words[0]]
         return {"jobs": [{"id": f"job-{len(self.calls)}", "kind": words[0], "cloud": "build"}]}
+
+    def partly(self, *words: str) -> tuple[list[dict[str, Any]], bool]:
+        self.calls.append(words)
+        clouds = words[words.index("--cloud") + 1].split(",")
+        rows = [row for row in self.images if row["cloud"] in clouds and row["cloud"] not in self.away]
+        complete = not self.away & set(clouds)
+        if self.error or not (rows or complete):
+            raise program.ProgramError(self.error or "away")
+        return rows, complete
 
     def said(self, command: str) -> list[tuple[str, ...]]:
         return [words for words in self.calls if words[0] == command]
@@ -85,13 +98,14 @@ class Program:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
-    for name in ("install", "write", "write_units", "run_worker"):
+    for name in ("read", "state", "written", "write", "write_units", "run_worker"):
         monkeypatch.setattr(workload, name, getattr(made, name))
-    for name in ("stop_worker", "drain_old_queue", "schedule_now", "remove"):
+    for name in ("stop_worker", "drain_old_queue", "keep_own_queue", "schedule_now", "no_schedule", "remove"):
         monkeypatch.setattr(workload, name, lambda name=name: made.calls.append(name))
     monkeypatch.setattr(workload, "timers", lambda schedule: made.calls.append(f"schedule={schedule}"))
     monkeypatch.setattr(workload, "version", lambda: "0.1.0")
-    monkeypatch.setattr(workload, "running", lambda: made.up)
+    monkeypatch.setattr(workload, "install", lambda _source: None)
+    monkeypatch.setattr(workload, "outdated", lambda: made.outdated)
     return made
 
 
@@ -99,6 +113,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 def imagewright(monkeypatch: pytest.MonkeyPatch) -> Program:
     made = Program()
     monkeypatch.setattr(program, "call", made.call)
+    monkeypatch.setattr(program, "partly", made.partly)
     return made
 
 

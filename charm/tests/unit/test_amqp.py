@@ -50,10 +50,21 @@ def test_a_virtual_address_takes_the_place_of_the_hosts(context, machine):
 def test_jobs_of_the_time_before_the_broker_are_worked_off(context, machine):
     context.run(context.on.config_changed(), deployed(image()))
     assert "drain_old_queue" not in machine.calls
+    assert "keep_own_queue" in machine.calls
     relation = amqp(hostname="h", password="x")
     context.run(context.on.relation_changed(relation), deployed(image(), relation))
     assert "drain_old_queue" in machine.calls
     assert "restart" in machine.calls
+
+
+def test_the_old_queue_is_worked_off_in_every_namespace_that_it_had(context, machine):
+    context.run(context.on.config_changed(), deployed(image()))
+    context.run(context.on.config_changed(), deployed(image(), config={"namespace": "second"}))
+    relation = amqp(hostname="h", password="x")
+    for namespace in ("third", "fourth"):
+        options = {"namespace": namespace}
+        context.run(context.on.relation_changed(relation), deployed(image(), relation, config=options))
+    assert "for namespace in imagewright second; do" in machine.files["drain"]
 
 
 def test_the_namespace_is_the_vhost(context, machine):

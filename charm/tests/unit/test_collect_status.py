@@ -1,8 +1,11 @@
 """Every row of the table of statuses."""
 
 import pytest
-from conftest import OPTIONS, amqp, cluster, deployed, image, password, row
+from conftest import CHARM, OPTIONS, amqp, cluster, deployed, image, password, row
 from ops import ActiveStatus, BlockedStatus, MaintenanceStatus, WaitingStatus, testing
+
+import charm
+import workload
 
 
 def status(context, state):
@@ -19,7 +22,17 @@ def status(context, state):
         ("revision-history-limit", 1, "greater than or equal to 2"),
         ("openstack-auth-url", "keystone", "must begin with"),
         ("script-url", "http://x/", "must begin with https://"),
+        ("script-url", "https://user:pw@x/", "without a user name or password"),
+        ("script-url", "https://x:99999/", "must begin with https://"),
+        ("script-url", "https:///x", "must begin with https://"),
+        ("openstack-auth-url", "https://:5000/v3", "and a host"),
         ("namespace", "A b", "must be small letters"),
+        ("namespace", "a" * 61, "at most 60"),
+        ("ssh-from", "10.0.8.5", "10.0.8.5 is no CIDR block"),
+        ("ssh-from", "10.0.8.0/24, fd00::/200", "fd00::/200 is no CIDR block"),
+        ("ssh-from", "10.0.8.0/255.255.255.0", "no CIDR block"),
+        ("runner-version", "v2.330.0", "must be three numbers"),
+        ("runner-version", "newest", "must be three numbers"),
         ("log-level", "loud", "must be one of"),
         ("worker-concurrency", 0, "greater than or equal to 1"),
     ],
@@ -29,6 +42,37 @@ def test_a_bad_option_is_named_with_the_reason(context, option, value, reason):
     assert isinstance(found, BlockedStatus)
     assert found.message.startswith(f"invalid config {option}: ")
     assert reason in found.message
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("runner-version", "latest"),
+        ("runner-version", "none"),
+        ("ssh-from", "10.0.8.5/32, fd00::/64"),
+        ("script-url", "https://h:8443/x"),
+        ("openstack-auth-url", "https://[fd00::1]:5000/v3"),
+        ("namespace", "a" * 60),
+    ],
+)
+def test_a_good_option_is_taken(context, imagewright, option, value):
+    imagewright.images = [row("image-5", "good")]
+    assert status(context, deployed(image(), config={option: value})) == ActiveStatus("")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["proxy.example.org:3128", "http://p:port", "socks5://p:1080", "http://[p", "http://[::1]:1"]
+)
+def test_a_proxy_that_is_no_address_is_named(context, monkeypatch, proxy):
+    monkeypatch.setenv("JUJU_CHARM_HTTPS_PROXY", proxy)
+    wanted = "invalid model config juju-https-proxy: must be http://HOST:PORT, HOST no IPv6 address"
+    assert status(context, deployed(image())) == BlockedStatus(wanted)
+
+
+def test_a_name_that_is_too_long_for_queues_needs_the_option(machine, imagewright):
+    context = testing.Context(charm.ImagewrightCharm, charm_root=CHARM, app_name="a" * 61)
+    wanted = "the application's name is too long for a namespace: set the option namespace"
+    assert status(context, deployed(image())) == BlockedStatus(wanted)
 
 
 def test_missing_options_are_all_named(context):
@@ -79,9 +123,14 @@ def test_without_peers_a_unit_waits(context):
 
 
 def test_a_worker_that_does_not_run_is_no_active_unit(context, machine):
-    machine.up = False
+    machine.states[workload.WORKER] = "failed"
     found = status(context, deployed(image()))
     assert found == BlockedStatus("the worker does not run: journalctl -u imagewright-worker")
+
+
+def test_a_worker_that_is_being_restarted_is_no_failure(context, machine):
+    machine.states[workload.WORKER] = "deactivating"
+    assert status(context, deployed(image())) == MaintenanceStatus("restarting the worker")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +170,7 @@ def test_a_broker_outside_of_juju_serves_several_units(context, machine):
     secret = outside(uri="amqps://u:p@one/v,amqps://u:p@two/v?heartbeat=5", ca="PEM")
     config = {"amqp-uri-secret": secret.id}
     found = status(context, deployed(image(), config=config, secrets=[secret], planned_units=3))
-    assert found == ActiveStatus("waiting for the first image")
+    assert found == ActiveStatus("waiting for the first image of image-5")
     trust = "cacertfile=/etc/imagewright/broker-ca.pem"
     assert machine.files["queue"] == f"amqps://u:p@one/v?{trust},amqps://u:p@two/v?heartbeat=5&{trust}\n"
     assert machine.files["broker-ca.pem"] == "PEM"
@@ -143,8 +192,22 @@ def test_a_broker_without_an_address_is_told(context):
 
 def test_the_first_image_is_waited_for_then_all_is_well(context, imagewright):
     state = context.run(context.on.update_status(), deployed(image()))
-    assert state.unit_status == ActiveStatus("waiting for the first image")
+    assert state.unit_status == ActiveStatus("waiting for the first image of image-5")
     imagewright.images = [row("image-5", "good")]
     state = context.run(context.on.update_status(), state)
     assert state.unit_status == ActiveStatus("")
     assert state.app_status == ActiveStatus("0 worker(s), 0 queued")
+
+
+def test_one_cloud_with_an_image_hides_none_without(context, imagewright):
+    imagewright.images = [row("image-5", "good")]
+    state = context.run(context.on.update_status(), deployed(image(5), image(6)))
+    assert state.unit_status == ActiveStatus("waiting for the first image of image-6")
+
+
+def test_builds_that_cannot_be_asked_for_are_no_active_unit(context, imagewright, machine):
+    imagewright.images = [row("image-5", "good")]
+    machine.results[workload.SCHEDULE] = "exit-code"
+    found = WaitingStatus("asking for builds failed: journalctl -u imagewright-schedule")
+    assert status(context, deployed(image())) == found
+    assert status(context, deployed(image(), config={"build-interval": 0})) == ActiveStatus("")

@@ -37,6 +37,20 @@ def test_a_good_id_is_never_taken_back(context, imagewright):
     assert published(state)["id"] == "good"
 
 
+def test_an_error_of_one_cloud_takes_nothing_from_it_or_others(context, imagewright):
+    jammy = {"name": "imagewright-jammy-x64"}
+    imagewright.images = [row("image-5", "n5"), row("image-5", "j5", **jammy), row("image-6", "n6")]
+    config = {"base-image": "noble,jammy"}
+    state = context.run(context.on.config_changed(), deployed(image(5), image(6), config=config))
+    imagewright.away = {"image-5"}
+    imagewright.images = [row("image-5", "j5-new", **jammy), row("image-6", "n6-new")]
+    imagewright.calls.clear()
+    state = context.run(context.on.update_status(), state)
+    assert ids(published(state, 5)) == ["n5", "j5"]
+    assert ids(published(state, 6)) == ["n6-new"]
+    assert len(imagewright.said("images")) == 1
+
+
 def test_every_unit_publishes_what_the_leader_saw(context, imagewright):
     images = {"image-5": [{"id": "good", "tags": "x64,noble"}]}
     key = testing.Secret({"key": "k"}, id="secret:00000000000buildkey", owner=None)

@@ -58,9 +58,20 @@ def test_a_rotated_password_is_applied_at_once_without_a_restart(context, machin
 def test_new_programs_restart_the_worker(context, machine):
     state = context.run(context.on.config_changed(), deployed(image()))
     machine.calls.clear()
-    machine.new = True
+    machine.outdated = True
     context.run(context.on.upgrade_charm(), state)
     assert "restart" in machine.calls
+
+
+def test_programs_that_came_while_the_unit_was_blocked_restart_the_worker_later(context, machine):
+    state = context.run(context.on.config_changed(), deployed(image()))
+    machine.calls.clear()
+    machine.outdated = True
+    context.run(context.on.upgrade_charm(), deployed(image(), config={"log-level": "loud"}))
+    assert "restart" not in machine.calls
+    context.run(context.on.config_changed(), state)
+    context.run(context.on.update_status(), state)
+    assert machine.calls.count("restart") == 1
 
 
 def test_a_departed_cloud_leaves_no_credentials(context, machine):
@@ -111,6 +122,27 @@ def test_the_script_may_be_fetched_and_has_its_secrets(context, machine):
     assert "t0k3n" not in machine.files["schedule"] + str(published(state))
 
 
+@pytest.mark.parametrize(("version", "asked"), [("", True), ("latest", True), ("2.330.0", True), ("none", False)])
+def test_releases_of_the_runner_agent_may_be_fetched(context, machine, version, asked):
+    context.run(context.on.config_changed(), deployed(image(), config={"runner-version": version}))
+    (line,) = [line for line in machine.files["environment"].splitlines() if line.startswith("IMAGEWRIGHT_URL_HOST=")]
+    hosts = line.partition("=")[2].split(",")
+    assert ("api.github.com" in hosts) == asked
+    assert "cloud-images.ubuntu.com" in hosts
+
+
+def test_no_message_may_ask_for_a_snapshot_of_a_server(context, machine):
+    context.run(context.on.config_changed(), deployed(image()))
+    assert yaml.safe_load(machine.files["policy.yaml"])["servers"] == []
+
+
+@pytest.mark.parametrize(("images", "to_one"), [(1, 4), (8, 4), (64, 32)])
+def test_more_images_at_once_are_more_to_one_cloud(context, machine, images, to_one):
+    context.run(context.on.config_changed(), deployed(image(), config={"worker-concurrency": images}))
+    assert f"IMAGEWRIGHT_CONCURRENCY=upload={images}\n" in machine.files["environment"]
+    assert f"IMAGEWRIGHT_CLOUD_TRANSFERS={to_one}\n" in machine.files["environment"]
+
+
 def test_no_secret_is_in_a_databag_or_an_argument(context, machine, imagewright):
     state = context.run(context.on.config_changed(), deployed(image(), amqp(hostname="h", password="br0k3r")))
     bags = "".join(str(relation.local_unit_data) + str(relation.local_app_data) for relation in state.relations)
@@ -120,11 +152,20 @@ def test_no_secret_is_in_a_databag_or_an_argument(context, machine, imagewright)
         assert secret not in shown
 
 
-def test_a_proxy_goes_to_workers_and_builders(context, machine, monkeypatch):
-    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", "http://proxy.example.org:3128")
+@pytest.mark.parametrize(
+    ("proxy", "builders"),
+    [
+        ("http://proxy.example.org:3128", "proxy.example.org:3128"),
+        ("http://user:pw@proxy.example.org", "proxy.example.org:80"),
+        ("https://proxy.example.org/", "proxy.example.org:443"),
+    ],
+)
+def test_a_proxy_goes_to_workers_and_builders(context, machine, monkeypatch, proxy, builders):
+    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", proxy)
     context.run(context.on.config_changed(), deployed(image()))
-    assert "HTTP_PROXY=http://proxy.example.org:3128\n" in machine.files["environment"]
-    assert yaml.safe_load(machine.files["policy.yaml"])["proxies"] == ["proxy.example.org:3128"]
+    assert f"HTTP_PROXY={proxy}\n" in machine.files["environment"]
+    assert yaml.safe_load(machine.files["policy.yaml"])["proxies"] == [builders]
+    assert f"--proxy {builders}" in machine.files["schedule"]
 
 
 def test_stop_and_remove_take_away_what_is_ours(context, machine):
