@@ -59,6 +59,20 @@ def test_secrets_reach_the_script_and_nothing_else(builder: Builder) -> None:
     assert builder.left("good") == []
 
 
+def test_a_secret_that_lies_across_two_looks_at_the_output_is_hidden(builder: Builder) -> None:
+    """Of more than 256 KiB only what is written last follows; that does not begin in a secret either."""
+    piece = 16 * 1024
+    output = b"".join(b"x" * (piece - 9) + SECRET.encode() + b"y" * 50 for _ in range(20))
+    output += SECRET.encode() + b"z" * (8 * 1024 - 9)
+    builder.cloud.faults.server("^across-", Fate(units={"imagewright-script": Ran(output=output)}))
+    job = builder.build("across", "--script-secret", "TOKEN")
+    builder.client.tree_ended(job, 200)
+    told = builder.told(job)
+    assert told.count("***") >= 15
+    parts = {SECRET[:6], SECRET[-6:]}
+    assert not [part for part in parts if part in told]
+
+
 def test_a_builder_is_open_to_the_workers_alone_and_a_stranger_to_other_builds(builder: Builder) -> None:
     builder.cloud.faults.server("^closed[12]-", Fate(units={"imagewright-script": Ran(exit=None)}))
     jobs = [builder.build(name) for name in ("closed1", "closed2")]

@@ -3,6 +3,7 @@
 //! Every look is a connection of its own. What takes long runs under systemd on the server, and is polled: no connection
 //! has to live as long as it does.
 
+pub(crate) mod output;
 pub(crate) mod unit;
 
 use std::io::Write as _;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use imagewright_common::event::What;
 use imagewright_common::job::SecretName;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use super::boot::broken;
 use super::plan::rejected;
 use super::state::Phase;
 use super::{Build, Failure, Sort};
+use crate::guest::output::{Blots, Reading};
 use crate::guest::unit::{Seen, Stands, Unit, look_at_cloud_init};
 use crate::guest::{Guest, Said, Unreachable, quoted};
 use crate::steps::failure::cloud;
@@ -19,9 +20,6 @@ const CLEAN: Unit = Unit { name: "imagewright-clean", limit: 900 };
 
 /// The most output of one script that the log keeps, in bytes.
 const OUTPUT_MAX: u64 = 256 * 1024;
-
-/// A secret shorter than this is no secret, and blotting it out would eat the text.
-const SECRET_MIN: usize = 4;
 
 impl Build<'_> {
     pub(super) async fn wait_login(&mut self) -> Result<Ended, Failure> {
@@ -48,8 +46,7 @@ impl Build<'_> {
     pub(super) async fn wait_cloud_init(&mut self) -> Result<Ended, Failure> {
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        let cut = self.state.offset >= OUTPUT_MAX;
-        let seen = match look_at_cloud_init(&guest, self.state.offset, cut).await {
+        let seen = match look_at_cloud_init(&guest, &self.reading(&Blots::none())).await {
             Ok(seen) => seen,
             Err(Unreachable(why)) => return self.not_in(why).await,
         };
@@ -91,8 +88,8 @@ impl Build<'_> {
         let unit = self.unit();
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        let cut = self.state.offset >= OUTPUT_MAX;
-        let seen = match unit.look(&guest, self.state.offset, cut).await {
+        let blots = Blots::of(&self.secrets()?);
+        let seen = match unit.look(&guest, &self.reading(&blots)).await {
             Ok(seen) => seen,
             Err(Unreachable(why)) => return self.not_in(why).await,
         };
@@ -120,6 +117,11 @@ impl Build<'_> {
         }
     }
 
+    /// What is taken over with the next look.
+    fn reading<'a>(&self, blots: &'a Blots) -> Reading<'a> {
+        Reading { offset: self.state.offset, cut: self.state.offset >= OUTPUT_MAX, blots }
+    }
+
     /// Put what was written since the last look into the log; whether there may be more.
     async fn take_over(&mut self, seen: &Seen) -> Result<bool, Failure> {
         let was_cut = self.state.offset >= OUTPUT_MAX;
@@ -128,11 +130,6 @@ impl Build<'_> {
             return Ok(false);
         }
         let mut text = seen.output.clone();
-        for (_, secret) in self.secrets()? {
-            for line in secret.expose_secret().lines().filter(|line| line.len() >= SECRET_MIN) {
-                text = text.replace(line, "***");
-            }
-        }
         self.state.offset = if was_cut { self.state.offset } else { seen.offset };
         if self.state.offset >= OUTPUT_MAX && !was_cut {
             text.push_str("\n[more than 256 KiB: only what it writes last will follow]\n");
@@ -186,7 +183,7 @@ impl Build<'_> {
         }
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        match CLEAN.look(&guest, 0, false).await {
+        match CLEAN.look(&guest, &Reading { offset: 0, cut: false, blots: &Blots::none() }).await {
             Ok(Seen { stands: Stands::NotBegun, .. }) => {
                 let text = include_str!("../../guest/clean.sh").replace("PUBLIC_KEY", &keys.user.public);
                 match CLEAN.begin(&guest, text.as_bytes(), &[]).await {
