@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from fakes.cloud import FakeCloud
-from fakes.faults import Fate, Ran
+from fakes.faults import Fate, Ran, Said
 from fakes.site import Builder
 from fakes.state import FLAVOR
 from harness.https import FileServer
@@ -47,6 +47,10 @@ ENDS = {
     "mute": End(Fate(login="silent"), ("wait-ssh: no login at the server", "console ends with")),
     "stranger": End(Fate(login="denied"), ("wait-ssh: no login at the server", "Permission denied")),
     "impostor": End(Fate(login="impostor"), ("wait-ssh: no login at the server", "Host key verification failed")),
+    "flood": End(
+        Fate(commands={r"^\s*true\s*$": Said(0, "x" * (2 << 20))}),
+        ("wait-ssh: no login at the server", "says more than the 1 MiB"),
+    ),
     "cloudinit": End(Fate(cloud_init="error"), ("cloud-init failed", "scripts_user", "console ends with")),
     "endless": End(Fate(cloud_init="running"), ("wait-cloud-init: cloud-init runs, for more than 30s",)),
     "exit3": End(
