@@ -10,7 +10,7 @@ from fakes.faults import Fate, Ran, Said
 from fakes.site import Builder
 from fakes.state import FLAVOR
 from harness.https import FileServer
-from harness.process import wait_for
+from harness.process import LOOPBACK, wait_for
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("build-ends")]
 
@@ -23,7 +23,8 @@ STEPS = ("wait-active", "wait-ssh", "wait-cloud-init", "script", "check", "clean
 def builder(tmp_path_factory: pytest.TempPathFactory, files: FileServer) -> Iterator[Builder]:
     cloud = FakeCloud()
     cloud.start()
-    made = Builder(tmp_path_factory.mktemp("builder"), files, cloud, limits=dict.fromkeys(STEPS, LIMIT))
+    folder = tmp_path_factory.mktemp("builder")
+    made = Builder(folder, files, cloud, "--url-host", "localhost", limits=dict.fromkeys(STEPS, LIMIT))
     try:
         yield made
     finally:
@@ -131,6 +132,16 @@ def test_what_is_not_there_is_told_before_anything_is_made(
     words = [word.replace("SITE", f"{builder.files.url}/files") for word in words]
     job = builder.build(name, *words, script=False, flavor="" if "--flavor" in words else FLAVOR)
     assert reason in builder.client.buried(job, 60)["reason"]
+    assert builder.steps(job) == []
+
+
+def test_a_host_that_redirects_to_another_gives_its_secrets_to_nobody(builder: Builder) -> None:
+    elsewhere = builder.files.url.replace(LOOPBACK, "localhost")
+    url = builder.files.redirect("/files/moved.sh", f"{elsewhere}/files/provision.sh")
+    job = builder.build("moved", "--script-url", url, "--script-secret", "TOKEN", script=False)
+    entry = builder.client.buried(job, 60)
+    assert entry["field"] == "spec.script.secrets"
+    assert f"came by {LOOPBACK}, localhost" in entry["reason"]
     assert builder.steps(job) == []
 
 

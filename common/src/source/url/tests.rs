@@ -119,6 +119,9 @@ async fn redirects_are_followed_five_times_and_checked() {
         });
     let client = client(&["127.0.0.1"]);
     assert_eq!(client.get(&server.url("/5"), FIELD).await.unwrap().length, 5);
+    let text = client.text(&server.url("/2"), FIELD, 5).await.unwrap();
+    let hops: Vec<&str> = text.hops.iter().map(Url::path).collect();
+    assert_eq!((text.bytes.as_slice(), hops), (&b"there"[..], vec!["/2", "/1", "/0"]));
     let cases = [
         ("/6", "more than 5"),
         ("/out", "evil.example"),

@@ -88,14 +88,15 @@ impl Build<'_> {
         let unit = self.unit();
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        let blots = Blots::of(&self.secrets()?);
+        let secrets = self.secrets()?;
+        let blots = Blots::of(&secrets);
         let seen = match unit.look(&guest, &self.reading(&blots)).await {
             Ok(seen) => seen,
             Err(Unreachable(why)) => return self.not_in(why).await,
         };
         let word = self.state.phase.word();
         if seen.stands == Stands::NotBegun {
-            let (text, secrets) = (self.text().await?, self.secrets()?);
+            let text = self.text().await?;
             return match unit.begin(&guest, &text, &secrets).await {
                 Ok(said) if said.code == Some(0) => self.wait(format!("the {word} runs")),
                 Ok(said) => self.fail(format!("the {word} could not be begun: {}", said.stderr.trim()), None),
@@ -139,19 +140,21 @@ impl Build<'_> {
         Ok(!was_cut)
     }
 
-    /// What this phase runs.
+    /// What this phase runs. The policy allowed the secrets of the script when the build was planned, and is asked again.
     async fn text(&self) -> Result<Vec<u8>, Failure> {
         if self.state.phase == Phase::Check {
             let command = self.spec.check.as_deref().unwrap_or("true");
             return Ok(format!("#!/bin/sh\nexec /bin/sh -c {}\n", quoted(command)).into_bytes());
         }
-        self.script().await
+        match &self.spec.script {
+            Some(script) => self.script(script).await,
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// What the script is given; the policy allowed it when the build was planned, and is asked again.
+    /// What the script is given, or was.
     fn secrets(&self) -> Result<Vec<(SecretName, SecretString)>, Failure> {
         let (Phase::Script, Some(script)) = (self.state.phase, &self.spec.script) else { return Ok(Vec::new()) };
-        self.grants(self.planned()?.script.as_deref())?;
         let read = |name: &SecretName| {
             let secret = self.tools.builders.secret(name);
             let secret = secret.map_err(|error| rejected("spec.script.secrets", format!("{name}: {error:#}")));

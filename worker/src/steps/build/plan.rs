@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use imagewright_common::job::Base;
+use imagewright_common::job::{Base, Script};
 use imagewright_common::openstack::{Flavor, Image, ImageQuery, ImageStatus, Network};
+use imagewright_common::source::url::Text;
 use imagewright_common::store::{StoreError, revision, stamp};
 use secrecy::SecretString;
 use serde_json::json;
+use url::Url;
 
 use super::state::{Phase, Plan};
 use super::{Build, Failure, Sort};
@@ -35,10 +37,9 @@ impl Build<'_> {
         let base = self.base().await?;
         let base_digest = base.os_hash_value.clone().unwrap_or_else(|| base.id.clone());
         let script = match &self.spec.script {
-            Some(_) => Some(sha256(&self.script().await?)),
+            Some(script) => Some(sha256(&self.script(script).await?)),
             None => None,
         };
-        self.grants(script.as_deref())?;
         let runner = self.runner().await?;
         let template = self.user_data(runner.clone())?.template_digest;
         let inputs = json!({
@@ -69,21 +70,21 @@ impl Build<'_> {
         self.next(Duration::ZERO, why)
     }
 
-    /// The script, of the digest that is asked for.
-    pub(super) async fn script(&self) -> Result<Vec<u8>, Failure> {
-        let Some(script) = &self.spec.script else { return Ok(Vec::new()) };
+    /// The script, of the digest that is asked for, if it may have the secrets that it is to get.
+    pub(super) async fn script(&self, script: &Script) -> Result<Vec<u8>, Failure> {
         let text = self.tools.sources.text(&script.url, "spec.script.url", SCRIPT_MAX).await;
-        let text = text.map_err(|error| Failure::from(StoreError::from(error)))?;
+        let Text { bytes, hops } = text.map_err(|error| Failure::from(StoreError::from(error)))?;
         let known = self.state.plan.as_ref().and_then(|plan| plan.script.as_deref());
         let wanted = known.or(script.sha256.as_ref().map(|digest| digest.as_str()));
-        let found = sha256(&text);
+        let found = sha256(&bytes);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
             return Err(rejected("spec.script.sha256", format!("what is there has {found}, not {wanted}")));
         }
-        if !text.starts_with(b"#!") {
+        if !bytes.starts_with(b"#!") {
             return Err(rejected("spec.script.url", "what is there does not begin with #! and an interpreter"));
         }
-        Ok(text)
+        self.grants(script, &found, &hops)?;
+        Ok(bytes)
     }
 
     /// The runner agent, resolved once: what is latest may change while an image is built.
@@ -102,7 +103,7 @@ impl Build<'_> {
         let field = "spec.runner_version";
         let answer = self.tools.sources.text(&url, field, RELEASE_MAX).await;
         let answer = answer.map_err(|error| Failure::from(StoreError::from(error)))?;
-        let runner = content::choose(&answer, self.spec.arch, places.runner_mirror.as_ref());
+        let runner = content::choose(&answer.bytes, self.spec.arch, places.runner_mirror.as_ref());
         runner.map(Some).map_err(|error| rejected(field, error))
     }
 
@@ -137,14 +138,16 @@ impl Build<'_> {
         Err(rejected("spec.kind", reason))
     }
 
-    /// Every secret that is asked for may be given to this script, and is there.
-    pub(super) fn grants(&self, digest: Option<&str>) -> Result<(), Failure> {
-        let (Some(script), Some(digest)) = (&self.spec.script, digest) else { return Ok(()) };
+    /// Every secret that is asked for may be given to a script of this digest that came by these addresses, and is there.
+    fn grants(&self, script: &Script, digest: &str, hops: &[Url]) -> Result<(), Failure> {
         let policy = self.tools.policy();
         for name in &script.secrets {
-            if !policy.secrets.get(name).is_some_and(|grant| grant.fits(&script.url, digest)) {
-                let reason =
-                    format!("the policy does not give {name} to this script (secrets.{name}: sha256 or hosts)");
+            if !policy.secrets.get(name).is_some_and(|grant| grant.fits(hops, digest)) {
+                let hosts: Vec<&str> = hops.iter().filter_map(Url::host_str).collect();
+                let reason = format!(
+                    "the policy does not give {name} to this script, which came by {} (secrets.{name}: sha256 or hosts)",
+                    hosts.join(", ")
+                );
                 return Err(rejected("spec.script.secrets", reason));
             }
             self.tools
