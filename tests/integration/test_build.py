@@ -151,7 +151,10 @@ def test_a_new_release_of_the_runner_agent_is_built_in_and_recorded(tmp_path: Pa
         files.files["releases/latest"] = release("2.330.0")
         first = built()
         assert built()["image_id"] == first["image_id"]
+        assert files.counts["/files/releases/latest"] == 1
         files.files["releases/latest"] = release("2.331.0")
+        # A worker asks again after minutes, and another one at once.
+        made.replace_worker()
         second = built()
         images = {image["id"]: image["imagewright_runner_version"] for image in made.images("agent")}
         assert images == {first["image_id"]: "2.330.0", second["image_id"]: "2.331.0"}

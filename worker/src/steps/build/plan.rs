@@ -101,9 +101,10 @@ impl Build<'_> {
             segments.pop_if_empty().extend(path);
         }
         let field = "spec.runner_version";
-        let answer = self.tools.sources.text(&url, field, RELEASE_MAX).await;
+        let fetch = async { Ok(self.tools.sources.text(&url, field, RELEASE_MAX).await?.bytes) };
+        let answer = self.tools.builders.releases.ask(&url, fetch).await;
         let answer = answer.map_err(|error| Failure::from(StoreError::from(error)))?;
-        let runner = content::choose(&answer.bytes, self.spec.arch, places.runner_mirror.as_ref());
+        let runner = content::choose(&answer, self.spec.arch, places.runner_mirror.as_ref());
         runner.map(Some).map_err(|error| rejected(field, error))
     }
 
