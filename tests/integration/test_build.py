@@ -1,6 +1,7 @@
 """Builds on a cloud of recorded answers: what it takes, and what only costs time there."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,45 @@ def test_a_copy_that_fails_is_repeated_and_nothing_is_built_again(tmp_path: Path
         made.stop()
         for cloud in clouds:
             cloud.stop()
+
+
+def test_a_cloud_that_is_away_keeps_no_other_from_an_image_that_is_there(tmp_path: Path, files: FileServer) -> None:
+    clouds = {name: FakeCloud() for name in ("fake", "edge", "far")}
+    for cloud in clouds.values():
+        cloud.start()
+    edge, far = clouds["edge"], clouds["far"]
+    made = Builder(tmp_path, files, clouds["fake"], others={"edge": edge, "far": far})
+
+    def copies(cloud: FakeCloud) -> list[str]:
+        return [one["os_hash_value"] for one in list(cloud.state.images.values()) if one["name"] == "spread"]
+
+    try:
+        made.client.tree_ended(made.build("spread", script=False), 150)
+        (image,) = made.images("spread")
+        away = edge.faults.answer("GET", "/v2/images", 503, times=None)
+        job = made.build("spread", "--upload-to", "fake,edge,far", script=False)
+        wait_for("the other cloud has it", lambda: copies(far) == [image["os_hash_value"]], 60, every=0.2)
+        wait_for("it is tried again", lambda: made.client.status(job)["attempts"] > 1, 60, every=0.2)
+        assert "spec.upload_to: edge" in made.told(job)
+        edge.faults.http.remove(away)
+        entry = made.client.tree_ended(job, 150)
+        assert entry["result"]["unchanged"] is True
+        assert len(entry["result"]["children"]) == 2
+        assert copies(edge) == copies(far) == [image["os_hash_value"]]
+        assert clouds["fake"].state.most_servers == 1
+    finally:
+        made.stop()
+        for cloud in clouds.values():
+            cloud.stop()
+
+
+def test_a_script_without_a_digest_is_warned_of(builder: Builder) -> None:
+    job = builder.build("unsigned")
+    told = wait_for("it is told", lambda: builder.told(job) if "access is next" in builder.told(job) else None, 60)
+    assert f"the script has no sha256 of its own; what was fetched has {hashlib.sha256(SCRIPT).hexdigest()}" in told
+    events = builder.client.run("log", job, "--json").out
+    assert '"event":"warning"' in events.replace(" ", "")
+    builder.client.run("cancel", job, "--wait", seconds=90)
 
 
 def test_a_server_that_cannot_list_its_packages_becomes_an_image_all_the_same(builder: Builder) -> None:

@@ -33,7 +33,7 @@ pub(super) struct State {
     /// How often the image was asked for.
     #[serde(default)]
     pub(super) asked: u32,
-    /// The image.
+    /// The image; while it is planned, the one that was there already and still goes to some clouds.
     pub(super) image: Option<String>,
     /// The jobs that were enqueued.
     pub(super) children: Vec<Uuid>,
