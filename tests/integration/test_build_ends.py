@@ -66,6 +66,10 @@ ENDS = {
         Fate(units={"imagewright-clean": Ran(exit=1, output=b"no space left\n")}),
         ("the server could not be cleaned: exit status 1", "no space left"),
     ),
+    "soiled": End(
+        Fate(units={"imagewright-clean": Ran(exit=None, seconds=0.1)}),
+        ("the server could not be cleaned: it did not end within 30 s",),
+    ),
     "killed": End(Fate(snapshot="killed"), ("is killed",)),
     "saving": End(Fate(snapshot="saving"), ("snapshot: the image is made: image", "is saving, for more than 30s")),
     "vanishing": End(Fate(snapshot="gone"), ("the cloud dropped the image that it was to make 3 times",)),

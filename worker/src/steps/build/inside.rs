@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use imagewright_common::event::What;
 use imagewright_common::job::SecretName;
+use imagewright_common::policy::StepLimits;
 use secrecy::SecretString;
 
 use super::boot::broken;
@@ -15,8 +16,6 @@ use crate::guest::unit::{Seen, Stands, Unit, look_at_cloud_init};
 use crate::guest::{Guest, Said, Unreachable, quoted};
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
-
-const CLEAN: Unit = Unit { name: "imagewright-clean", limit: 900 };
 
 /// The most output of one script that the log keeps, in bytes.
 const OUTPUT_MAX: u64 = 256 * 1024;
@@ -74,12 +73,7 @@ impl Build<'_> {
     /// What runs in this phase, under systemd.
     fn unit(&self) -> Unit {
         let policy = self.tools.policy();
-        let (name, limit) = if self.state.phase == Phase::Check {
-            ("imagewright-check", policy.step_limits.check)
-        } else {
-            ("imagewright-script", policy.step_limits.script)
-        };
-        Unit { name, limit: limit.as_secs() }
+        unit_of(self.state.phase, &policy.step_limits)
     }
 
     /// Run the script, or the check, to its end.
@@ -186,10 +180,11 @@ impl Build<'_> {
         }
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        match CLEAN.look(&guest, &Reading { offset: 0, cut: false, blots: &Blots::none() }).await {
+        let unit = self.unit();
+        match unit.look(&guest, &Reading { offset: 0, cut: false, blots: &Blots::none() }).await {
             Ok(Seen { stands: Stands::NotBegun, .. }) => {
                 let text = include_str!("../../guest/clean.sh").replace("PUBLIC_KEY", &keys.user.public);
-                match CLEAN.begin(&guest, text.as_bytes(), &[]).await {
+                match unit.begin(&guest, text.as_bytes(), &[]).await {
                     Ok(said) if said.code == Some(0) => self.state.cleaning = true,
                     Ok(said) => return self.fail(format!("cleaning could not be begun: {}", said.stderr.trim()), None),
                     Err(Unreachable(why)) => tracing::debug!(job.id = %self.message.id, why, "cleaning may have begun"),
@@ -221,5 +216,42 @@ impl Build<'_> {
         }
         let address = server.address().map(str::to_owned);
         address.ok_or_else(|| Failure::plain(Sort::Transient { after: None }, "the server has no address yet"))
+    }
+}
+
+/// systemd ends what takes longer than the operator allows, and says so.
+fn unit_of(phase: Phase, limits: &StepLimits) -> Unit {
+    let (name, limit) = match phase {
+        Phase::Clean => ("imagewright-clean", limits.clean),
+        Phase::CheckBoot | Phase::CheckActive | Phase::CheckLogin | Phase::Check => ("imagewright-check", limits.check),
+        Phase::Plan
+        | Phase::Access
+        | Phase::Boot
+        | Phase::Active
+        | Phase::Login
+        | Phase::CloudInit
+        | Phase::Script
+        | Phase::Snapshot
+        | Phase::Publish
+        | Phase::Teardown => ("imagewright-script", limits.script),
+    };
+    Unit { name, limit: limit.as_secs() }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn the_limits_of_the_policy_hold_on_the_server_and_the_worker_waits_longer() {
+        let minutes = SignedDuration::from_mins;
+        let limits = StepLimits { clean: minutes(45), script: minutes(2), check: minutes(3), ..StepLimits::default() };
+        for (phase, minutes) in [(Phase::Clean, 45), (Phase::Script, 2), (Phase::Check, 3)] {
+            let limit = unit_of(phase, &limits).limit;
+            assert_eq!(limit, minutes * 60);
+            assert!(phase.limit(&limits).as_secs() > limit);
+        }
     }
 }

@@ -133,7 +133,7 @@ impl Phase {
             // systemd ends it first.
             Phase::Script => limits.script.saturating_add(SPARE),
             Phase::Check => limits.check.saturating_add(SPARE),
-            Phase::Clean => limits.clean,
+            Phase::Clean => limits.clean.saturating_add(SPARE),
             Phase::Snapshot => limits.snapshot,
             Phase::Teardown => limits.teardown,
         }
