@@ -69,9 +69,8 @@ def test_a_secret_that_lies_across_two_looks_at_the_output_is_hidden(builder: Bu
     job = builder.build("across", "--script-secret", "TOKEN")
     builder.client.tree_ended(job, 200)
     told = builder.told(job)
-    assert told.count("***") >= 15
-    parts = {SECRET[:6], SECRET[-6:]}
-    assert not [part for part in parts if part in told]
+    assert not [part for part in (SECRET[:6], SECRET[-6:]) if part in told]
+    assert told.count("***") > 10
 
 
 def test_a_builder_is_open_to_the_workers_alone_and_a_stranger_to_other_builds(builder: Builder) -> None:
