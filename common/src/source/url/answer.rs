@@ -17,8 +17,8 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest: some say 0, or a moment that has passed.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// How many requests a server still answers, and when it will answer more, in seconds since 1970. GitHub refuses with 403 or
-/// 429 meanwhile (GitHub Docs: "Rate limits for the REST API").
+/// How many requests a server still answers, and when it will answer more, in seconds since 1970. GitHub refuses with 403
+/// or 429 meanwhile (GitHub Docs: "Rate limits for the REST API").
 const LIMIT_REMAINING: &str = "x-ratelimit-remaining";
 const LIMIT_RESET: &str = "x-ratelimit-reset";
 
