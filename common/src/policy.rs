@@ -60,10 +60,12 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether a script of this digest, from this address, may have the secret.
-    pub fn fits(&self, url: &Url, sha256: &str) -> bool {
+    /// Whether a script of this digest may have the secret, or one that came by these addresses: whoever redirects to
+    /// another host lets that one write the script, so each must be granted.
+    pub fn fits(&self, hops: &[Url], sha256: &str) -> bool {
+        let is_granted = |host: &str| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
         self.sha256.iter().any(|known| known.as_str() == sha256)
-            || url.host_str().is_some_and(|host| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)))
+            || (!hops.is_empty() && hops.iter().all(|hop| hop.host_str().is_some_and(is_granted)))
     }
 }
 
@@ -226,6 +228,20 @@ mod tests {
             let error = Policy::parse("p.yaml", &format!("step_limits: {text}")).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_secret_of_a_host_does_not_follow_a_redirect_to_another() {
+        let policy = Policy::parse("p.yaml", "secrets: {T: {hosts: [a.example, B.example], sha256: []}}").unwrap();
+        let grant = policy.secrets.values().next().unwrap();
+        let fits = |hops: &[&str]| grant.fits(&hops.iter().map(|hop| hop.parse().unwrap()).collect::<Vec<_>>(), "0");
+        assert!(fits(&["https://a.example/s"]) && fits(&["https://a.example/s", "https://b.example/s"]));
+        assert!(!fits(&["https://a.example/s", "https://c.example/s"]));
+        assert!(!fits(&["https://a.example/s", "https://c.example/s", "https://a.example/s"]));
+        assert!(!fits(&[]));
+        let digest = "ab".repeat(32);
+        let bound = Grant { sha256: vec![digest.parse().unwrap()], hosts: Vec::new() };
+        assert!(bound.fits(&["https://c.example/s".parse().unwrap()], &digest) && !bound.fits(&[], "0"));
     }
 
     #[test]

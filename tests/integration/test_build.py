@@ -1,6 +1,7 @@
 """Builds on a cloud of recorded answers: what it takes, and what only costs time there."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,19 @@ def test_secrets_reach_the_script_and_nothing_else(builder: Builder) -> None:
     assert "it is ***" in told
     assert SECRET not in told + builder.worker.log.read_text()
     assert builder.left("good") == []
+
+
+def test_a_secret_that_lies_across_two_looks_at_the_output_is_hidden(builder: Builder) -> None:
+    """Of more than 256 KiB only what is written last follows; that does not begin in a secret either."""
+    piece = 16 * 1024
+    output = b"".join(b"x" * (piece - 9) + SECRET.encode() + b"y" * 50 for _ in range(20))
+    output += SECRET.encode() + b"z" * (8 * 1024 - 9)
+    builder.cloud.faults.server("^across-", Fate(units={"imagewright-script": Ran(output=output)}))
+    job = builder.build("across", "--script-secret", "TOKEN")
+    builder.client.tree_ended(job, 200)
+    told = builder.told(job)
+    assert not [part for part in (SECRET[:6], SECRET[-6:]) if part in told]
+    assert told.count("***") > 10
 
 
 def test_a_builder_is_open_to_the_workers_alone_and_a_stranger_to_other_builds(builder: Builder) -> None:
@@ -137,7 +151,10 @@ def test_a_new_release_of_the_runner_agent_is_built_in_and_recorded(tmp_path: Pa
         files.files["releases/latest"] = release("2.330.0")
         first = built()
         assert built()["image_id"] == first["image_id"]
+        assert files.counts["/files/releases/latest"] == 1
         files.files["releases/latest"] = release("2.331.0")
+        # A worker asks again after minutes, and another one at once.
+        made.replace_worker()
         second = built()
         images = {image["id"]: image["imagewright_runner_version"] for image in made.images("agent")}
         assert images == {first["image_id"]: "2.330.0", second["image_id"]: "2.331.0"}
@@ -146,25 +163,13 @@ def test_a_new_release_of_the_runner_agent_is_built_in_and_recorded(tmp_path: Pa
         cloud.stop()
 
 
-def test_a_copy_that_fails_is_repeated_and_nothing_is_built_again(tmp_path: Path, files: FileServer) -> None:
-    clouds = FakeCloud(), FakeCloud()
-    for cloud in clouds:
-        cloud.start()
-    here, edge = clouds
-    made = Builder(tmp_path, files, here, others={"edge": edge})
-    try:
-        fault = edge.faults.answer("PUT", "/file$", 503, times=2)
-        entry = made.client.tree_ended(made.build("copied", "--upload-to", "fake,edge", script=False), 150)
-        assert fault.met == 2
-        (image,) = made.images("copied")
-        (copy,) = [one for one in list(edge.state.images.values()) if one["name"] == "copied"]
-        assert entry["result"]["image_id"] == image["id"]
-        assert copy["os_hash_value"] == image["os_hash_value"]
-        assert here.state.most_servers == 1
-    finally:
-        made.stop()
-        for cloud in clouds:
-            cloud.stop()
+def test_a_script_without_a_digest_is_warned_of(builder: Builder) -> None:
+    job = builder.build("unsigned")
+    told = wait_for("it is told", lambda: builder.told(job) if "access is next" in builder.told(job) else None, 60)
+    assert f"the script has no sha256 of its own; what was fetched has {hashlib.sha256(SCRIPT).hexdigest()}" in told
+    events = builder.client.run("log", job, "--json").out
+    assert '"event":"warning"' in events.replace(" ", "")
+    builder.client.run("cancel", job, "--wait", seconds=90)
 
 
 def test_a_server_that_cannot_list_its_packages_becomes_an_image_all_the_same(builder: Builder) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import pytest
 
 from fakes.cloud import FakeCloud
-from fakes.faults import Fate, Ran
+from fakes.faults import Fate, Ran, Said
 from fakes.site import Builder
 from fakes.state import FLAVOR
 from harness.https import FileServer
-from harness.process import wait_for
+from harness.process import LOOPBACK, wait_for
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("build-ends")]
 
@@ -25,7 +25,8 @@ STEPS = ("wait-active", "wait-ssh", "wait-cloud-init", "script", "check", "clean
 def builder(tmp_path_factory: pytest.TempPathFactory, files: FileServer) -> Iterator[Builder]:
     cloud = FakeCloud()
     cloud.start()
-    made = Builder(tmp_path_factory.mktemp("builder"), files, cloud, limits=dict.fromkeys(STEPS, f"{LIMIT}s"))
+    folder = tmp_path_factory.mktemp("builder")
+    made = Builder(folder, files, cloud, "--url-host", "localhost", limits=dict.fromkeys(STEPS, f"{LIMIT}s"))
     try:
         yield made
     finally:
@@ -49,6 +50,10 @@ ENDS = {
     "mute": End(Fate(login="silent"), ("wait-ssh: no login at the server", "console ends with")),
     "stranger": End(Fate(login="denied"), ("wait-ssh: no login at the server", "Permission denied")),
     "impostor": End(Fate(login="impostor"), ("wait-ssh: no login at the server", "Host key verification failed")),
+    "flood": End(
+        Fate(commands={r"^\s*true\s*$": Said(0, "x" * (2 << 20))}),
+        ("wait-ssh: no login at the server", "says more than the 1 MiB"),
+    ),
     "cloudinit": End(Fate(cloud_init="error"), ("cloud-init failed", "scripts_user", "console ends with")),
     "endless": End(Fate(cloud_init="running"), (f"wait-cloud-init: cloud-init runs, {TOO_LONG}",)),
     "exit3": End(
@@ -62,6 +67,10 @@ ENDS = {
     "dirty": End(
         Fate(units={"imagewright-clean": Ran(exit=1, output=b"no space left\n")}),
         ("the server could not be cleaned: exit status 1", "no space left"),
+    ),
+    "soiled": End(
+        Fate(units={"imagewright-clean": Ran(exit=None, seconds=0.1)}),
+        (f"the server could not be cleaned: {HUNG}",),
     ),
     "killed": End(Fate(snapshot="killed"), ("is killed",)),
     "saving": End(Fate(snapshot="saving"), ("snapshot: the image is made: image", f"is saving, {TOO_LONG}")),
@@ -129,6 +138,16 @@ def test_what_is_not_there_is_told_before_anything_is_made(
     words = [word.replace("SITE", f"{builder.files.url}/files") for word in words]
     job = builder.build(name, *words, script=False, flavor="" if "--flavor" in words else FLAVOR)
     assert reason in builder.client.buried(job, 60)["reason"]
+    assert builder.steps(job) == []
+
+
+def test_a_host_that_redirects_to_another_gives_its_secrets_to_nobody(builder: Builder) -> None:
+    elsewhere = builder.files.url.replace(LOOPBACK, "localhost")
+    url = builder.files.redirect("/files/moved.sh", f"{elsewhere}/files/provision.sh")
+    job = builder.build("moved", "--script-url", url, "--script-secret", "TOKEN", script=False)
+    entry = builder.client.buried(job, 60)
+    assert entry["field"] == "spec.script.secrets"
+    assert f"came by {LOOPBACK}, localhost" in entry["reason"]
     assert builder.steps(job) == []
 
 

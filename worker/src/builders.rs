@@ -1,6 +1,8 @@
 //! What workers need to have in common to build together: the seed from which the keys of every build are derived, and
 //! the secrets that scripts may be given.
 
+mod releases;
+
 use std::fs;
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,6 +23,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::content::Content;
+use releases::Releases;
 
 /// Bytes of a seed that is made here.
 const SEED_LENGTH: usize = 32;
@@ -37,6 +40,7 @@ pub(crate) struct Builders {
     /// What every image gets.
     pub(crate) content: Content,
     pub(crate) places: Places,
+    pub(crate) releases: Releases,
 }
 
 /// Where builds find what they download; a site that cannot reach the world has mirrors.
@@ -89,7 +93,7 @@ pub(crate) struct KeyPair {
 impl Builders {
     /// The seed in `file`, and secrets from the files in `secrets`.
     pub(crate) fn new(file: PathBuf, secrets: Option<PathBuf>, content: Content, places: Places) -> Builders {
-        Builders { file, seed: OnceLock::new(), secrets, content, places }
+        Builders { file, seed: OnceLock::new(), secrets, content, places, releases: Releases::default() }
     }
 
     fn seed(&self) -> anyhow::Result<&[u8]> {

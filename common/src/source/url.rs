@@ -8,6 +8,7 @@ mod answer;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::SourceError;
 use super::pump::STALL;
 use address::Public;
 pub use policy::{Permission, PolicyError, UrlPolicy};
+pub use text::Text;
 
 /// The field of a job that names an address.
 pub const FIELD: &str = "spec.source.url";
@@ -47,6 +49,8 @@ pub struct UrlClient {
 
 /// An answer whose body has not been read yet.
 pub struct Download<S> {
+    /// Every address that was asked: the first redirects to the second, the last answered.
+    pub hops: Vec<Url>,
     /// What the server announced, in bytes; more than 0.
     pub length: u64,
     /// The body. It fails with [`SourceError::Transient`] when the connection does.
@@ -81,10 +85,12 @@ impl UrlClient {
     ) -> Result<Download<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>>, SourceError> {
         let refuse = |reason: String| SourceError::Refused { field: field.to_owned(), reason };
         let mut at = url.clone();
+        let mut hops = Vec::new();
         for hop in 0..=REDIRECTS_MAX {
             let response = self.ask(&at).await.map_err(|failure| failure.of(field, hop))?;
+            hops.push(at.clone());
             if !response.status().is_redirection() {
-                return accept(response).map_err(|failure| failure.of(field, hop));
+                return accept(response, hops).map_err(|failure| failure.of(field, hop));
             }
             let target = response.headers().get(LOCATION).and_then(|target| target.to_str().ok());
             let target = target.and_then(|target| at.join(target).ok());
@@ -151,6 +157,7 @@ fn builder(policy: &UrlPolicy) -> reqwest::ClientBuilder {
 /// A 200 with a length and plain bytes.
 fn accept(
     response: Response,
+    hops: Vec<Url>,
 ) -> Result<Download<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>>, answer::Failure> {
     if response.status() != StatusCode::OK {
         return Err(answer::judge(response.status(), response.headers()));
@@ -168,7 +175,7 @@ fn accept(
         Some(0) => refuse("it is empty (Content-Length 0)"),
         Some(length) => {
             let chunks = response.bytes_stream().map_err(|error| answer::broken(&error));
-            Ok(Download { length, chunks })
+            Ok(Download { hops, length, chunks })
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Where this process may take image bytes from.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use url::Url;
 
@@ -12,13 +11,9 @@ use crate::job::{DiskFormat, ImageRef, Release};
 use crate::openstack::{CloudErrorKind, ImageStatus};
 use crate::source::base_image::{self, Keyring};
 use crate::source::file::RootError;
-use crate::source::url::PolicyError as UrlPolicyError;
+use crate::source::url::{PolicyError as UrlPolicyError, Text};
 use crate::source::{DigestCache, FileRoots, HashAlgo, Opened, SourceError, UrlClient, UrlPolicy};
 use futures_util::StreamExt as _;
-use tokio::time::timeout;
-
-/// A small download in which nothing moves for this long is given up.
-const TEXT_STALL: Duration = Duration::from_secs(30);
 
 /// A file that does not open for this long is on a disk that is away, as over NFS.
 const OPEN_STALL: Duration = Duration::from_secs(30);
@@ -98,25 +93,8 @@ impl Sources {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn text(&self, url: &Url, field: &str, most: usize) -> Result<Vec<u8>, SourceError> {
-        let refuse = |reason: String| SourceError::Refused { field: field.to_owned(), reason };
-        let mut download = self.urls.get(url, field).await?;
-        if download.length > most as u64 {
-            return Err(refuse(format!("{} bytes are more than the {most} that are read", download.length)));
-        }
-        let mut bytes = Vec::new();
-        loop {
-            let slow = || SourceError::Transient { reason: "the download stalls".to_owned(), retry_after: None };
-            match timeout(TEXT_STALL, download.chunks.next()).await.map_err(|_| slow())? {
-                Some(chunk) => bytes.extend_from_slice(&chunk?),
-                None => break,
-            }
-            if bytes.len() > most {
-                return Err(refuse(format!("more than the {most} bytes that are read")));
-            }
-        }
-        let short = || SourceError::Transient { reason: "the download ended early".to_owned(), retry_after: None };
-        if bytes.len() as u64 == download.length { Ok(bytes) } else { Err(short()) }
+    pub async fn text(&self, url: &Url, field: &str, most: usize) -> Result<Text, SourceError> {
+        self.urls.text(url, field, most).await
     }
 
     /// An image of another cloud, as a stream. Its own digest is taken over: nothing is hashed here.

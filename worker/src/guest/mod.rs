@@ -3,6 +3,7 @@
 //! Every look is a connection of its own. What takes long runs under systemd on the server, and is polled: no connection
 //! has to live as long as it does.
 
+pub(crate) mod output;
 pub(crate) mod unit;
 
 use std::io::Write as _;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use openssh::{KnownHosts, Session, SessionBuilder, Stdio};
 use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::builders::Keys;
@@ -25,6 +26,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// The longest that one look may take, connection included.
 const LOOK_MAX: Duration = Duration::from_secs(18);
+
+/// The longest that each of stdout and stderr may be, in bytes; what is asked for is far shorter.
+const SAID_MAX: u64 = 1024 * 1024;
 
 /// Where a server can be reached, and by what it is known.
 pub(crate) struct Guest<'a> {
@@ -91,20 +95,35 @@ async fn talk(session: &Session, script: &SecretString) -> anyhow::Result<Said> 
     let mut command = session.command("sudo");
     command.args(["-n", "sh", "-s"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().await?;
-    if let Some(mut stdin) = child.stdin().take() {
+    let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+    // With an error of one of them the child is dropped, and killed with that.
+    let (_, stdout, stderr) = tokio::try_join!(write(stdin, script), read(stdout), read(stderr))?;
+    let code = match child.wait().await {
+        // openssh makes an error of exit status 127.
+        Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => Some(127),
+        status => status?.code(),
+    };
+    Ok(Said { code, stdout, stderr })
+}
+
+async fn write(stdin: Option<impl AsyncWrite + Unpin>, script: &SecretString) -> anyhow::Result<()> {
+    if let Some(mut stdin) = stdin {
         stdin.write_all(script.expose_secret().as_bytes()).await?;
         stdin.shutdown().await?;
     }
-    let output = match child.wait_with_output().await {
-        // openssh makes an error of exit status 127, and keeps the output to itself.
-        Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            let stderr = "a command was not found (exit status 127)".to_owned();
-            return Ok(Said { code: Some(127), stdout: String::new(), stderr });
-        }
-        output => output?,
-    };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    Ok(())
+}
+
+/// What a server says to its end, which may not come.
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(SAID_MAX + 1).read_to_end(&mut bytes).await?;
+    }
+    if bytes.len() as u64 > SAID_MAX {
+        anyhow::bail!("the server says more than the {} MiB that an answer may have", SAID_MAX / (1024 * 1024));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
@@ -115,4 +134,17 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 /// A word of a shell script, whatever is in it.
 pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_says_too_much_is_not_heard_to_the_end() {
+        let most = usize::try_from(SAID_MAX).unwrap();
+        assert_eq!(read(Some(&vec![b'x'; most][..])).await.unwrap().len(), most);
+        let error = read(Some(tokio::io::repeat(b'x'))).await.unwrap_err().to_string();
+        assert!(error.contains("more than the 1 MiB"), "{error}");
+    }
 }

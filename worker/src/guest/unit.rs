@@ -6,13 +6,8 @@ use imagewright_common::job::SecretName;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
+use super::output::Reading;
 use super::{Guest, Said, Unreachable, quoted};
-
-/// The most output that is taken over with one look, in bytes.
-const OUTPUT_MAX: usize = 16 * 1024;
-
-/// What is taken over of an output that was cut short, in bytes.
-const TAIL: usize = 8 * 1024;
 
 /// What runs: its name, and how long it may, in seconds.
 #[derive(Clone, Copy)]
@@ -37,10 +32,18 @@ pub(crate) enum Stands {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) stands: Stands,
-    /// What it wrote since the last look.
+    /// What it wrote since the last look, without secrets.
     pub(crate) output: String,
     /// Where the next look begins, in bytes.
     pub(crate) offset: u64,
+}
+
+impl Seen {
+    fn of(stands: Stands, bytes: &[u8], reading: &Reading<'_>) -> Seen {
+        let has_ended = matches!(stands, Stands::Well | Stands::Badly(_));
+        let (output, offset) = reading.take(bytes, has_ended);
+        Seen { stands, output, offset }
+    }
 }
 
 impl Unit {
@@ -82,23 +85,22 @@ systemd-run --quiet --no-block --unit={name} --property=Type=oneshot --property=
         )
     }
 
-    /// Look at it, and take over what it wrote from `offset` on; of the last only, if it is `cut` short.
-    pub(crate) async fn look(self, guest: &Guest<'_>, offset: u64, cut: bool) -> Result<Seen, Unreachable> {
+    /// Look at it, and take over what it wrote.
+    pub(crate) async fn look(self, guest: &Guest<'_>, reading: &Reading<'_>) -> Result<Seen, Unreachable> {
         let name = self.name;
-        let from = from(offset, cut);
+        let read = reading.command(&format!("/run/{name}/output"));
         let script = format!(
             "systemctl show --property=LoadState --property=ActiveState --property=Result \
-             --property=ExecMainStatus {name}.service\necho --\ntail -c {from} /run/{name}/output 2>/dev/null | \
-             head -c {OUTPUT_MAX} | base64 -w0\n"
+             --property=ExecMainStatus {name}.service\necho --\n{read}\n"
         );
         let said = guest.run(&SecretString::from(script)).await?;
-        self.seen(&said.stdout, offset).ok_or_else(|| {
+        self.seen(&said.stdout, reading).ok_or_else(|| {
             let code = said.code.map_or("a signal".to_owned(), |code| code.to_string());
             Unreachable(format!("{name} cannot be looked at (exit {code}): {}", said.stderr.trim()))
         })
     }
 
-    fn seen(self, text: &str, offset: u64) -> Option<Seen> {
+    fn seen(self, text: &str, reading: &Reading<'_>) -> Option<Seen> {
         let (head, output) = text.split_once("--\n")?;
         let value = |key: &str| head.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         let bytes = STANDARD.decode(output.trim()).ok()?;
@@ -111,26 +113,21 @@ systemd-run --quiet --no-block --unit={name} --property=Type=oneshot --property=
             ("loaded", "failed") => Stands::Badly(format!("exit status {}", value("ExecMainStatus").unwrap_or("?"))),
             _ => Stands::NotBegun,
         };
-        let offset = offset.saturating_add(bytes.len() as u64);
-        Some(Seen { stands, output: String::from_utf8_lossy(&bytes).into_owned(), offset })
+        Some(Seen::of(stands, &bytes, reading))
     }
 }
 
-/// Look at cloud-init, which provisions while the server boots, and take over what it wrote from `offset` on; of the last
-/// only, if it is `cut` short. Its files tell at once what its command takes many seconds for on a slow server (cloud-init:
-/// "Status", `/run/cloud-init/result.json`).
-pub(crate) async fn look_at_cloud_init(guest: &Guest<'_>, offset: u64, cut: bool) -> Result<Seen, Unreachable> {
-    let from = from(offset, cut);
-    let script = format!(
-        "cat /run/cloud-init/result.json 2>/dev/null | tr -d '\\n'\necho\necho --\n\
-         tail -c {from} /var/log/cloud-init-output.log 2>/dev/null | head -c {OUTPUT_MAX} | base64 -w0\n"
-    );
+/// Look at cloud-init, which provisions while the server boots, and take over what it wrote. Its files tell at once what
+/// its command takes many seconds for on a slow server (cloud-init: "Status", `/run/cloud-init/result.json`).
+pub(crate) async fn look_at_cloud_init(guest: &Guest<'_>, reading: &Reading<'_>) -> Result<Seen, Unreachable> {
+    let read = reading.command("/var/log/cloud-init-output.log");
+    let script = format!("cat /run/cloud-init/result.json 2>/dev/null | tr -d '\\n'\necho\necho --\n{read}\n");
     let said = guest.run(&SecretString::from(script)).await?;
-    of_cloud_init(&said.stdout, offset)
+    of_cloud_init(&said.stdout, reading)
         .ok_or_else(|| Unreachable(format!("no answer of a shell: {}", said.stderr.trim())))
 }
 
-fn of_cloud_init(text: &str, offset: u64) -> Option<Seen> {
+fn of_cloud_init(text: &str, reading: &Reading<'_>) -> Option<Seen> {
     let (result, output) = text.split_once("\n--\n")?;
     let bytes = STANDARD.decode(output.trim()).ok()?;
     let result: Option<Value> = serde_json::from_str(result.trim()).ok();
@@ -142,25 +139,25 @@ fn of_cloud_init(text: &str, offset: u64) -> Option<Seen> {
             Stands::Badly(errors.iter().map(|error| error.as_str().unwrap_or("?")).collect::<Vec<_>>().join("; "))
         }
     };
-    let offset = offset.saturating_add(bytes.len() as u64);
-    Some(Seen { stands, output: String::from_utf8_lossy(&bytes).into_owned(), offset })
-}
-
-/// Where `tail -c` begins.
-fn from(offset: u64, cut: bool) -> String {
-    if cut { TAIL.to_string() } else { format!("+{}", offset.saturating_add(1)) }
+    Some(Seen::of(stands, &bytes, reading))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::Blots;
     use super::*;
 
+    const NOTHING: &Blots = &Blots::none();
     const SCRIPT: Unit = Unit { name: "imagewright-script", limit: 60 };
+
+    fn reading(offset: u64) -> Reading<'static> {
+        Reading { offset, cut: false, blots: NOTHING }
+    }
 
     fn seen(load: &str, active: &str, result: &str, status: &str) -> Stands {
         let text =
             format!("LoadState={load}\nActiveState={active}\nResult={result}\nExecMainStatus={status}\n--\naGk=");
-        let seen = SCRIPT.seen(&text, 5).unwrap();
+        let seen = SCRIPT.seen(&text, &reading(5)).unwrap();
         assert_eq!((seen.output.as_str(), seen.offset), ("hi", 7));
         seen.stands
     }
@@ -172,17 +169,17 @@ mod tests {
         assert_eq!(seen("loaded", "active", "success", "0"), Stands::Well);
         assert_eq!(seen("loaded", "failed", "exit-code", "3"), Stands::Badly("exit status 3".to_owned()));
         assert!(matches!(seen("loaded", "failed", "timeout", "0"), Stands::Badly(why) if why.contains("60 s")));
-        assert_eq!(SCRIPT.seen("sudo: no", 0), None);
+        assert_eq!(SCRIPT.seen("sudo: no", &reading(0)), None);
     }
 
     #[test]
     fn cloud_init_tells_how_it_stands() {
-        let stands = |result: &str| of_cloud_init(&format!("{result}\n--\naGk="), 0).unwrap().stands;
+        let stands = |result: &str| of_cloud_init(&format!("{result}\n--\naGk="), &reading(0)).unwrap().stands;
         assert_eq!(stands(""), Stands::Runs);
         assert_eq!(stands(r#"{"v1": {"datasource": "x", "errors": []}}"#), Stands::Well);
         let failed = r#"{"v1": {"datasource": "x", "errors": ["('scripts_user', RuntimeError('1'))"]}}"#;
         assert!(matches!(stands(failed), Stands::Badly(why) if why.contains("scripts_user")));
-        assert_eq!(of_cloud_init("sudo: no", 0), None);
+        assert_eq!(of_cloud_init("sudo: no", &reading(0)), None);
     }
 
     #[test]

@@ -52,8 +52,8 @@ pub struct Found {
 /// Released images have passed Ubuntu's tests; the daily ones, at `/<codename>/current/`, have not.
 ///
 /// # Errors
-/// [`SourceError::Refused`] when the mirror may not be asked, lacks one of the three files, or the signature is not
-/// good; [`SourceError::Transient`] when it does not answer.
+/// [`SourceError::Refused`] when the mirror may not be asked, lacks one of the three files, or what signed the list is not
+/// trusted; [`SourceError::Transient`] when it does not answer, or the signature is of another list.
 pub async fn find(
     urls: &UrlClient,
     keyring: &Keyring,
@@ -66,11 +66,26 @@ pub async fn find(
     let signature = fetch(urls, &join(&folder, SIGNATURE)?, SIGNATURE_MAX).await?;
     let signed_by = keyring
         .verify(&list, &signature, jiff::Timestamp::now())
-        .map_err(|error| refused(format!("{SIGNATURE} of {}: {error}", shown(&folder))))?;
+        .map_err(|error| of_keyring(&error, format!("{SIGNATURE} of {}: {error}", shown(&folder))))?;
     let name = format!("ubuntu-{}-server-cloudimg-{}.img", release.version(), arch.ubuntu());
     let sha256 = digest_of(&String::from_utf8_lossy(&list), &name)
         .ok_or_else(|| refused(format!("{LIST} of {} tells no digest of {name}", shown(&folder))))?;
     Ok(Found { url: join(&folder, &name)?, sha256, signed_by })
+}
+
+/// The list and its signature are asked for one after the other: between the two the mirror may have got new ones. That
+/// passes; a list that somebody has changed does not, and is refused as often.
+fn of_keyring(error: &KeyringError, reason: String) -> SourceError {
+    match error {
+        KeyringError::Bad(_) => SourceError::Transient { reason, retry_after: None },
+        KeyringError::Unreadable { .. }
+        | KeyringError::NoSignature(_)
+        | KeyringError::UnknownKey { .. }
+        | KeyringError::ExpiredKey { .. }
+        | KeyringError::Revoked(_)
+        | KeyringError::Time { .. }
+        | KeyringError::Weak { .. } => refused(reason),
+    }
 }
 
 /// The folder of the current image of a release.

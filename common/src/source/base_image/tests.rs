@@ -21,3 +21,16 @@ fn a_digest_is_that_of_exactly_the_name() {
     assert_eq!(digest_of(&list, "y.img"), None);
     assert_eq!(digest_of(&list, "amd64.img"), None);
 }
+
+#[test]
+fn only_a_signature_of_another_list_is_tried_again() {
+    let of = |error: &KeyringError| of_keyring(error, error.to_string());
+    assert!(matches!(of(&KeyringError::Bad("K".to_owned())), SourceError::Transient { .. }));
+    let refused = [
+        KeyringError::NoSignature(String::new()),
+        KeyringError::UnknownKey { by: "B".to_owned(), has: "K".to_owned() },
+        KeyringError::ExpiredKey { key: "K".to_owned(), at: jiff::Timestamp::MIN },
+        KeyringError::Revoked("K".to_owned()),
+    ];
+    assert!(refused.iter().all(|error| matches!(of(error), SourceError::Refused { .. })));
+}

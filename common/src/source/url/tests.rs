@@ -119,6 +119,9 @@ async fn redirects_are_followed_five_times_and_checked() {
         });
     let client = client(&["127.0.0.1"]);
     assert_eq!(client.get(&server.url("/5"), FIELD).await.unwrap().length, 5);
+    let text = client.text(&server.url("/2"), FIELD, 5).await.unwrap();
+    let hops: Vec<&str> = text.hops.iter().map(Url::path).collect();
+    assert_eq!((text.bytes.as_slice(), hops), (&b"there"[..], vec!["/2", "/1", "/0"]));
     let cases = [
         ("/6", "more than 5"),
         ("/out", "evil.example"),
@@ -176,6 +179,33 @@ async fn answers_are_sorted_by_what_happens_next() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = failure(&client, &url(&format!("http://127.0.0.1:{nobody}/?s=secret"))).await;
     assert!(matches!(&error, SourceError::Transient { reason, .. } if !reason.contains("secret")), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_of_requests_is_waited_for_and_no_wait_is_shorter_than_a_second() {
+    let date = "Date: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: 0\r\n";
+    let reset = "1795428600";
+    let server = Server::start(move |path| match path {
+        "/primary" => {
+            let limit = format!("{date}x-ratelimit-remaining: 0\r\nx-ratelimit-reset: {reset}\r\n");
+            answer("403 rate limit exceeded", &limit, b"")
+        }
+        "/too-many" => {
+            let limit = format!("{date}x-ratelimit-remaining: 0\r\nx-ratelimit-reset: {reset}\r\n");
+            answer("429 Too Many Requests", &limit, b"")
+        }
+        "/secondary" => answer("403 Forbidden", &format!("{date}Retry-After: 60\r\n"), b""),
+        "/zero" => answer("503 Busy", "Retry-After: 0\r\nContent-Length: 0\r\n", b""),
+        "/past" => answer("503 Busy", &format!("{date}Retry-After: Mon, 23 Nov 2026 09:59:00 GMT\r\n"), b""),
+        _ => answer("403 Forbidden", &format!("{date}x-ratelimit-remaining: 59\r\n"), b""),
+    });
+    let client = client(&["127.0.0.1"]);
+    for (path, seconds) in [("/primary", 600), ("/too-many", 600), ("/secondary", 60), ("/zero", 1), ("/past", 1)] {
+        let error = failure(&client, &server.url(path)).await;
+        let SourceError::Transient { retry_after, .. } = error else { panic!("{path}: {error:?}") };
+        assert_eq!(retry_after, Some(Duration::from_secs(seconds)), "{path}");
+    }
+    refused(failure(&client, &server.url("/forbidden")).await, "403");
 }
 
 async fn drained(opened: Opened) -> (Vec<u8>, Result<super::super::Digests, SourceError>) {

@@ -8,8 +8,9 @@ use serde_json::json;
 use std::time::Duration;
 
 use super::manifest::PACKAGES;
-use super::plan::{INPUTS, rejected};
+use super::plan::rejected;
 use super::state::Phase;
+use super::unchanged::INPUTS;
 use super::{Build, Failure, Next, Sort};
 use crate::steps::failure::cloud;
 use crate::steps::{child, prune_child};
@@ -123,8 +124,8 @@ impl Build<'_> {
         Ok(snapshot::published(&self.glance, &self.message.id.to_string()).await?)
     }
 
-    /// The image of this build.
-    async fn image(&self) -> Result<Image, Failure> {
+    /// The image of this build, or the one that it found.
+    pub(super) async fn image(&self) -> Result<Image, Failure> {
         let id = self.state.image.as_deref().unwrap_or_default();
         match self.glance.get(id).await {
             Ok(image) => Ok(image.value),

@@ -4,24 +4,21 @@ use std::time::Duration;
 
 use imagewright_common::event::What;
 use imagewright_common::job::SecretName;
-use secrecy::{ExposeSecret as _, SecretString};
+use imagewright_common::policy::StepLimits;
+use secrecy::SecretString;
 
 use super::boot::broken;
 use super::plan::rejected;
 use super::state::Phase;
 use super::{Build, Failure, Sort};
+use crate::guest::output::{Blots, Reading};
 use crate::guest::unit::{Seen, Stands, Unit, look_at_cloud_init};
 use crate::guest::{Guest, Said, Unreachable, quoted};
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
 
-const CLEAN: Unit = Unit { name: "imagewright-clean", limit: 900 };
-
 /// The most output of one script that the log keeps, in bytes.
 const OUTPUT_MAX: u64 = 256 * 1024;
-
-/// A secret shorter than this is no secret, and blotting it out would eat the text.
-const SECRET_MIN: usize = 4;
 
 impl Build<'_> {
     pub(super) async fn wait_login(&mut self) -> Result<Ended, Failure> {
@@ -48,8 +45,7 @@ impl Build<'_> {
     pub(super) async fn wait_cloud_init(&mut self) -> Result<Ended, Failure> {
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        let cut = self.state.offset >= OUTPUT_MAX;
-        let seen = match look_at_cloud_init(&guest, self.state.offset, cut).await {
+        let seen = match look_at_cloud_init(&guest, &self.reading(&Blots::none())).await {
             Ok(seen) => seen,
             Err(Unreachable(why)) => return self.not_in(why).await,
         };
@@ -77,12 +73,7 @@ impl Build<'_> {
     /// What runs in this phase, under systemd.
     fn unit(&self) -> Unit {
         let policy = self.tools.policy();
-        let (name, limit) = if self.state.phase == Phase::Check {
-            ("imagewright-check", policy.step_limits.check)
-        } else {
-            ("imagewright-script", policy.step_limits.script)
-        };
-        Unit { name, limit: limit.as_secs() }
+        unit_of(self.state.phase, &policy.step_limits)
     }
 
     /// Run the script, or the check, to its end.
@@ -91,14 +82,15 @@ impl Build<'_> {
         let unit = self.unit();
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        let cut = self.state.offset >= OUTPUT_MAX;
-        let seen = match unit.look(&guest, self.state.offset, cut).await {
+        let secrets = self.secrets()?;
+        let blots = Blots::of(&secrets);
+        let seen = match unit.look(&guest, &self.reading(&blots)).await {
             Ok(seen) => seen,
             Err(Unreachable(why)) => return self.not_in(why).await,
         };
         let word = self.state.phase.word();
         if seen.stands == Stands::NotBegun {
-            let (text, secrets) = (self.text().await?, self.secrets()?);
+            let text = self.text().await?;
             return match unit.begin(&guest, &text, &secrets).await {
                 Ok(said) if said.code == Some(0) => self.wait(format!("the {word} runs")),
                 Ok(said) => self.fail(format!("the {word} could not be begun: {}", said.stderr.trim()), None),
@@ -120,6 +112,11 @@ impl Build<'_> {
         }
     }
 
+    /// What is taken over with the next look.
+    fn reading<'a>(&self, blots: &'a Blots) -> Reading<'a> {
+        Reading { offset: self.state.offset, cut: self.state.offset >= OUTPUT_MAX, blots }
+    }
+
     /// Put what was written since the last look into the log; whether there may be more.
     async fn take_over(&mut self, seen: &Seen) -> Result<bool, Failure> {
         let was_cut = self.state.offset >= OUTPUT_MAX;
@@ -128,11 +125,6 @@ impl Build<'_> {
             return Ok(false);
         }
         let mut text = seen.output.clone();
-        for (_, secret) in self.secrets()? {
-            for line in secret.expose_secret().lines().filter(|line| line.len() >= SECRET_MIN) {
-                text = text.replace(line, "***");
-            }
-        }
         self.state.offset = if was_cut { self.state.offset } else { seen.offset };
         if self.state.offset >= OUTPUT_MAX && !was_cut {
             text.push_str("\n[more than 256 KiB: only what it writes last will follow]\n");
@@ -142,19 +134,21 @@ impl Build<'_> {
         Ok(!was_cut)
     }
 
-    /// What this phase runs.
+    /// What this phase runs. The policy allowed the secrets of the script when the build was planned, and is asked again.
     async fn text(&self) -> Result<Vec<u8>, Failure> {
         if self.state.phase == Phase::Check {
             let command = self.spec.check.as_deref().unwrap_or("true");
             return Ok(format!("#!/bin/sh\nexec /bin/sh -c {}\n", quoted(command)).into_bytes());
         }
-        self.script().await
+        match &self.spec.script {
+            Some(script) => self.script(script).await,
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// What the script is given; the policy allowed it when the build was planned, and is asked again.
+    /// What the script is given, or was.
     fn secrets(&self) -> Result<Vec<(SecretName, SecretString)>, Failure> {
         let (Phase::Script, Some(script)) = (self.state.phase, &self.spec.script) else { return Ok(Vec::new()) };
-        self.grants(self.planned()?.script.as_deref())?;
         let read = |name: &SecretName| {
             let secret = self.tools.builders.secret(name);
             let secret = secret.map_err(|error| rejected("spec.script.secrets", format!("{name}: {error:#}")));
@@ -186,10 +180,11 @@ impl Build<'_> {
         }
         let (address, keys, port) = (self.address().await?, self.keys()?, self.tools.policy().ssh_port);
         let guest = Guest { address: &address, port, keys: &keys };
-        match CLEAN.look(&guest, 0, false).await {
+        let unit = self.unit();
+        match unit.look(&guest, &Reading { offset: 0, cut: false, blots: &Blots::none() }).await {
             Ok(Seen { stands: Stands::NotBegun, .. }) => {
                 let text = include_str!("../../guest/clean.sh").replace("PUBLIC_KEY", &keys.user.public);
-                match CLEAN.begin(&guest, text.as_bytes(), &[]).await {
+                match unit.begin(&guest, text.as_bytes(), &[]).await {
                     Ok(said) if said.code == Some(0) => self.state.cleaning = true,
                     Ok(said) => return self.fail(format!("cleaning could not be begun: {}", said.stderr.trim()), None),
                     Err(Unreachable(why)) => tracing::debug!(job.id = %self.message.id, why, "cleaning may have begun"),
@@ -221,5 +216,42 @@ impl Build<'_> {
         }
         let address = server.address().map(str::to_owned);
         address.ok_or_else(|| Failure::plain(Sort::Transient { after: None }, "the server has no address yet"))
+    }
+}
+
+/// systemd ends what takes longer than the operator allows, and says so.
+fn unit_of(phase: Phase, limits: &StepLimits) -> Unit {
+    let (name, limit) = match phase {
+        Phase::Clean => ("imagewright-clean", limits.clean),
+        Phase::CheckBoot | Phase::CheckActive | Phase::CheckLogin | Phase::Check => ("imagewright-check", limits.check),
+        Phase::Plan
+        | Phase::Access
+        | Phase::Boot
+        | Phase::Active
+        | Phase::Login
+        | Phase::CloudInit
+        | Phase::Script
+        | Phase::Snapshot
+        | Phase::Publish
+        | Phase::Teardown => ("imagewright-script", limits.script),
+    };
+    Unit { name, limit: limit.as_secs() }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn the_limits_of_the_policy_hold_on_the_server_and_the_worker_waits_longer() {
+        let minutes = SignedDuration::from_mins;
+        let limits = StepLimits { clean: minutes(45), script: minutes(2), check: minutes(3), ..StepLimits::default() };
+        for (phase, minutes) in [(Phase::Clean, 45), (Phase::Script, 2), (Phase::Check, 3)] {
+            let limit = unit_of(phase, &limits).limit;
+            assert_eq!(limit, minutes * 60);
+            assert!(phase.limit(&limits).as_secs() > limit);
+        }
     }
 }

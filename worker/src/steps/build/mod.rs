@@ -2,12 +2,14 @@
 //! any worker: names are those of the job, keys are derived from it, and what is there is found before it is made.
 
 mod boot;
+mod choose;
 mod image;
 mod inside;
 mod manifest;
 mod plan;
 mod state;
 mod teardown;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,7 +46,9 @@ pub(super) async fn advance(tools: &Tools, message: &Message, spec: &BuildSpec, 
 /// Remove what the build has on its cloud, unless its image is a revision already.
 pub(super) async fn withdraw(tools: &Tools, message: &Message, spec: &BuildSpec) -> Result<Withdrawn, Failure> {
     let build = Build::new(tools, message, spec).await?;
-    if !build.state.children.is_empty() || build.published().await?.is_some() {
+    // The copies of an image that was there before are jobs of their own, and are cancelled with this one.
+    let has_copies = build.state.phase != Phase::Plan && !build.state.children.is_empty();
+    if has_copies || build.published().await?.is_some() {
         return Ok(Withdrawn::TooLate);
     }
     build.drop_image().await?;

@@ -1,13 +1,15 @@
 //! The first step: everything that decides what the image becomes is found out once, and compared with what is there.
 
-use std::time::Duration;
-
-use imagewright_common::job::Base;
-use imagewright_common::openstack::{Flavor, Image, ImageQuery, ImageStatus, Network};
-use imagewright_common::store::{StoreError, revision, stamp};
+use imagewright_common::event::What;
+use imagewright_common::job::{Base, Script};
+use imagewright_common::openstack::{CloudError, CloudErrorKind, Image, ImageQuery, ImageStatus};
+use imagewright_common::source::url::Text;
+use imagewright_common::store::StoreError;
 use secrecy::SecretString;
 use serde_json::json;
+use url::Url;
 
+use super::choose::{choose_base, choose_flavor, choose_network};
 use super::state::{Phase, Plan};
 use super::{Build, Failure, Sort};
 use crate::builders::Keys;
@@ -16,29 +18,23 @@ use crate::guest::USER;
 use crate::steps::failure::cloud;
 use crate::verdict::Ended;
 
-/// The least that a builder needs, where no flavor is named.
-const VCPUS_MIN: u32 = 2;
-const RAM_MIN: u64 = 2048;
-const DISK_MIN: u64 = 20;
-
 /// The longest script, in bytes.
 pub(super) const SCRIPT_MAX: usize = 1024 * 1024;
 
 /// The longest answer about a release of the runner agent, in bytes.
 const RELEASE_MAX: usize = 4 * 1024 * 1024;
 
-/// Where an image says what it was made of.
-pub(super) const INPUTS: &str = "imagewright_inputs";
-
 impl Build<'_> {
     pub(super) async fn plan(&mut self) -> Result<Ended, Failure> {
+        if self.state.image.is_some() {
+            return self.spread(&self.image().await?).await;
+        }
         let base = self.base().await?;
         let base_digest = base.os_hash_value.clone().unwrap_or_else(|| base.id.clone());
         let script = match &self.spec.script {
-            Some(_) => Some(sha256(&self.script().await?)),
+            Some(script) => Some(sha256(&self.script(script).await?)),
             None => None,
         };
-        self.grants(script.as_deref())?;
         let runner = self.runner().await?;
         let template = self.user_data(runner.clone())?.template_digest;
         let inputs = json!({
@@ -46,44 +42,37 @@ impl Build<'_> {
             "template": template, "check": self.spec.check, "proxy": self.spec.proxy,
         });
         let inputs = sha256(inputs.to_string().as_bytes());
-        if let Some(ended) = self.unchanged(&inputs).await? {
-            return Ok(ended);
+        if let Some(image) = self.unchanged(&inputs).await? {
+            return self.spread(&image).await;
         }
         let (flavor, network) = (self.flavor().await?, self.network().await?);
-        let warns = self.spec.script.as_ref().is_some_and(|script| script.sha256.is_none());
-        self.state.plan = Some(Plan {
-            base: base.id,
-            base_digest,
-            flavor,
-            network,
-            script: script.clone(),
-            runner,
-            template,
-            inputs,
-        });
-        self.state.enter(Phase::Access);
-        let why = match script.filter(|_| warns) {
-            Some(digest) => format!("the script has no sha256 of its own; what was fetched has {digest}"),
-            None => "access is next".to_owned(),
-        };
-        self.next(Duration::ZERO, why)
+        self.warn_of_any_script(script.as_deref()).await?;
+        self.state.plan = Some(Plan { base: base.id, base_digest, flavor, network, script, runner, template, inputs });
+        self.enter(Phase::Access)
     }
 
-    /// The script, of the digest that is asked for.
-    pub(super) async fn script(&self) -> Result<Vec<u8>, Failure> {
-        let Some(script) = &self.spec.script else { return Ok(Vec::new()) };
+    /// A script that was asked for without its digest is whatever its host gave out.
+    async fn warn_of_any_script(&self, digest: Option<&str>) -> Result<(), Failure> {
+        let (Some(digest), Some(Script { sha256: None, .. })) = (digest, &self.spec.script) else { return Ok(()) };
+        let message = format!("the script has no sha256 of its own; what was fetched has {digest}");
+        self.tools.say(self.message, What::Warning { message }).await
+    }
+
+    /// The script, of the digest that is asked for, if it may have the secrets that it is to get.
+    pub(super) async fn script(&self, script: &Script) -> Result<Vec<u8>, Failure> {
         let text = self.tools.sources.text(&script.url, "spec.script.url", SCRIPT_MAX).await;
-        let text = text.map_err(|error| Failure::from(StoreError::from(error)))?;
+        let Text { bytes, hops } = text.map_err(|error| Failure::from(StoreError::from(error)))?;
         let known = self.state.plan.as_ref().and_then(|plan| plan.script.as_deref());
         let wanted = known.or(script.sha256.as_ref().map(|digest| digest.as_str()));
-        let found = sha256(&text);
+        let found = sha256(&bytes);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
             return Err(rejected("spec.script.sha256", format!("what is there has {found}, not {wanted}")));
         }
-        if !text.starts_with(b"#!") {
+        if !bytes.starts_with(b"#!") {
             return Err(rejected("spec.script.url", "what is there does not begin with #! and an interpreter"));
         }
-        Ok(text)
+        self.grants(script, &found, &hops)?;
+        Ok(bytes)
     }
 
     /// The runner agent, resolved once: what is latest may change while an image is built.
@@ -100,7 +89,8 @@ impl Build<'_> {
             segments.pop_if_empty().extend(path);
         }
         let field = "spec.runner_version";
-        let answer = self.tools.sources.text(&url, field, RELEASE_MAX).await;
+        let fetch = async { Ok(self.tools.sources.text(&url, field, RELEASE_MAX).await?.bytes) };
+        let answer = self.tools.builders.releases.ask(&url, fetch).await;
         let answer = answer.map_err(|error| Failure::from(StoreError::from(error)))?;
         let runner = content::choose(&answer, self.spec.arch, places.runner_mirror.as_ref());
         runner.map(Some).map_err(|error| rejected(field, error))
@@ -137,14 +127,16 @@ impl Build<'_> {
         Err(rejected("spec.kind", reason))
     }
 
-    /// Every secret that is asked for may be given to this script, and is there.
-    pub(super) fn grants(&self, digest: Option<&str>) -> Result<(), Failure> {
-        let (Some(script), Some(digest)) = (&self.spec.script, digest) else { return Ok(()) };
+    /// Every secret that is asked for may be given to a script of this digest that came by these addresses, and is there.
+    fn grants(&self, script: &Script, digest: &str, hops: &[Url]) -> Result<(), Failure> {
         let policy = self.tools.policy();
         for name in &script.secrets {
-            if !policy.secrets.get(name).is_some_and(|grant| grant.fits(&script.url, digest)) {
-                let reason =
-                    format!("the policy does not give {name} to this script (secrets.{name}: sha256 or hosts)");
+            if !policy.secrets.get(name).is_some_and(|grant| grant.fits(hops, digest)) {
+                let hosts: Vec<&str> = hops.iter().filter_map(Url::host_str).collect();
+                let reason = format!(
+                    "the policy does not give {name} to this script, which came by {} (secrets.{name}: sha256 or hosts)",
+                    hosts.join(", ")
+                );
                 return Err(rejected("spec.script.secrets", reason));
             }
             self.tools
@@ -160,14 +152,25 @@ impl Build<'_> {
         let name = self.spec.base.image_name(self.spec.arch);
         let query = ImageQuery { name: Some(name.clone()), status: Some(ImageStatus::Active), ..ImageQuery::default() };
         let mut images = self.glance.list(&query).await.map_err(cloud)?.value;
-        images.sort_by_key(revision::order);
-        if let Some(newest) = images.pop() {
-            return Ok(newest);
+        if images.is_empty() {
+            images = match self.glance.get(&name).await {
+                Ok(seen) if seen.value.status == ImageStatus::Active => vec![seen.value],
+                Err(error) if !is_no_such_image(&error) => return Err(cloud(error)),
+                Ok(_) | Err(_) => Vec::new(),
+            };
         }
-        if let Ok(seen) = self.glance.get(&name).await
-            && seen.value.status == ImageStatus::Active
-        {
-            return Ok(seen.value);
+        let is_there = !images.is_empty();
+        let project = self.glance.session().project_id().await.map_err(cloud)?;
+        let preferred = match &self.spec.base {
+            Base::Release(_) => Some(project.as_str()),
+            Base::Image(_) => None,
+        };
+        if let Some(image) = choose_base(images, preferred) {
+            return Ok(image);
+        }
+        if is_there {
+            let reason = format!("spec.base: the image {name:?} on {} is not verified yet", self.spec.cloud);
+            return Err(Failure::plain(Sort::Transient { after: None }, reason));
         }
         let help = match &self.spec.base {
             Base::Release(release) => {
@@ -192,34 +195,11 @@ impl Build<'_> {
         choose_network(networks, self.spec.network.as_deref(), &project)
             .map_err(|reason| rejected("spec.network", reason))
     }
+}
 
-    /// Nothing is built when the newest image was made of the same. It still goes where it is missing.
-    async fn unchanged(&self, inputs: &str) -> Result<Option<Ended>, Failure> {
-        if self.spec.force {
-            return Ok(None);
-        }
-        let owned = revision::owned(&self.glance, &self.spec.name).await.map_err(cloud)?.value;
-        let Some(newest) = revision::newest_verified(&owned, self.spec.arch) else { return Ok(None) };
-        if stamp::get(newest, INPUTS) != Some(inputs) {
-            return Ok(None);
-        }
-        let mut missing = Vec::new();
-        for cloud_name in self.destinations() {
-            let glance = self.tools.pool.glance(cloud_name).await?;
-            let there = revision::owned(&glance, &self.spec.name).await.map_err(cloud)?.value;
-            let copy = revision::newest_verified(&there, self.spec.arch);
-            if copy.and_then(|copy| copy.os_hash_value.as_ref()) != newest.os_hash_value.as_ref() {
-                missing.push(cloud_name.clone());
-            }
-        }
-        let children = self.copies(&newest.id, &missing);
-        let ids: Vec<_> = children.iter().map(|child| child.id).collect();
-        let result = json!({
-            "image_id": newest.id, "unchanged": true, "children": ids,
-            "why": "base, content, script and versions are those of the newest image; --force builds all the same",
-        });
-        Ok(Some(Ended::Succeeded { result, children }))
-    }
+/// Whether Glance knows of none, or none that could have such an id.
+fn is_no_such_image(error: &CloudError) -> bool {
+    matches!(error.kind, CloudErrorKind::NotFound | CloudErrorKind::Forbidden | CloudErrorKind::Rejected)
 }
 
 /// Who logs in, and by what the server is known.
@@ -232,88 +212,6 @@ pub(super) fn login(keys: &Keys) -> Login<'_> {
     }
 }
 
-/// The flavor of this name or id, else the smallest that is large enough.
-fn choose_flavor(mut flavors: Vec<Flavor>, wanted: Option<&str>) -> Result<String, String> {
-    flavors.retain(|flavor| !flavor.disabled);
-    if let Some(wanted) = wanted {
-        let found = flavors.iter().find(|flavor| flavor.name == wanted || flavor.id == wanted);
-        let names = || flavors.iter().map(|flavor| flavor.name.as_str()).collect::<Vec<_>>().join(", ");
-        return found
-            .map(|flavor| flavor.id.clone())
-            .ok_or_else(|| format!("no flavor {wanted:?}; there are: {}", names()));
-    }
-    flavors.retain(|flavor| flavor.vcpus >= VCPUS_MIN && flavor.ram >= RAM_MIN && flavor.disk >= DISK_MIN);
-    flavors.sort_by(|a, b| (a.vcpus, a.ram, a.disk, &a.id).cmp(&(b.vcpus, b.ram, b.disk, &b.id)));
-    flavors.first().map(|flavor| flavor.id.clone()).ok_or_else(|| {
-        format!("no flavor has {VCPUS_MIN} processors, {RAM_MIN} MiB of memory and a disk of {DISK_MIN} GiB; name one")
-    })
-}
-
-/// The network of this name or id, else the project's only one, else the only one there is.
-fn choose_network(networks: Vec<Network>, wanted: Option<&str>, project: &str) -> Result<String, String> {
-    if let Some(wanted) = wanted {
-        let mut found = networks.iter().filter(|network| network.name == wanted || network.id == wanted);
-        return match (found.next(), found.next()) {
-            (Some(network), None) => Ok(network.id.clone()),
-            (Some(_), Some(_)) => Err(format!("several networks are called {wanted:?}: give the id of one")),
-            (None, _) => Err(format!("no network {wanted:?}; there are: {}", listed(&networks))),
-        };
-    }
-    let usable = || networks.iter().filter(|network| !network.external && !network.subnets.is_empty());
-    let own: Vec<&Network> = usable().filter(|network| network.project_id == project).collect();
-    let all: Vec<&Network> = usable().collect();
-    match (own.as_slice(), all.as_slice()) {
-        ([one], _) | (_, [one]) => Ok(one.id.clone()),
-        (_, []) => Err("the project has no network with a subnet".to_owned()),
-        _ => Err(format!("there are several networks; name one of: {}", listed(&networks))),
-    }
-}
-
-fn listed(networks: &[Network]) -> String {
-    networks.iter().map(|network| network.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
 pub(super) fn rejected(field: &str, reason: impl std::fmt::Display) -> Failure {
     Failure::plain(Sort::Rejected { field: Some(field.to_owned()) }, format!("{field}: {reason}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flavor(name: &str, vcpus: u32, ram: u64, disk: u64) -> Flavor {
-        Flavor { id: format!("id-{name}"), name: name.to_owned(), vcpus, ram, disk, disabled: false }
-    }
-
-    fn network(name: &str, project: &str, external: bool) -> Network {
-        let (id, subnets) = (format!("id-{name}"), vec!["s".to_owned()]);
-        Network { id, name: name.to_owned(), project_id: project.to_owned(), external, subnets }
-    }
-
-    #[test]
-    fn names_are_taken_exactly_as_typed() {
-        let flavors = vec![flavor("m1.large", 4, 8192, 80), flavor("M1.Large", 8, 16384, 80)];
-        assert_eq!(choose_flavor(flavors.clone(), Some("M1.Large")).unwrap(), "id-M1.Large");
-        assert!(choose_flavor(flavors, Some("M1.LARGE")).unwrap_err().contains("m1.large, M1.Large"));
-        let networks = vec![network("Net", "p", false), network("net", "p", false)];
-        assert_eq!(choose_network(networks, Some("Net"), "p").unwrap(), "id-Net");
-    }
-
-    #[test]
-    fn without_a_name_the_smallest_that_fits() {
-        let flavors = vec![flavor("big", 8, 8192, 80), flavor("tiny", 1, 512, 5), flavor("right", 2, 4096, 20)];
-        assert_eq!(choose_flavor(flavors, None).unwrap(), "id-right");
-        assert!(choose_flavor(vec![flavor("tiny", 1, 512, 5)], None).unwrap_err().contains("name one"));
-    }
-
-    #[test]
-    fn without_a_name_the_only_network() {
-        let own = network("own", "p", false);
-        let shared = network("shared", "q", false);
-        let outside = network("outside", "q", true);
-        assert_eq!(choose_network(vec![shared.clone(), own, outside.clone()], None, "p").unwrap(), "id-own");
-        assert_eq!(choose_network(vec![shared.clone(), outside], None, "p").unwrap(), "id-shared");
-        let both = vec![shared, network("other", "q", false)];
-        assert!(choose_network(both, None, "p").unwrap_err().contains("shared, other"));
-    }
 }

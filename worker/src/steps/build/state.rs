@@ -33,7 +33,7 @@ pub(super) struct State {
     /// How often the image was asked for.
     #[serde(default)]
     pub(super) asked: u32,
-    /// The image.
+    /// The image; while it is planned, the one that was there already and still goes to some clouds.
     pub(super) image: Option<String>,
     /// The jobs that were enqueued.
     pub(super) children: Vec<Uuid>,
@@ -133,7 +133,7 @@ impl Phase {
             // systemd ends it first.
             Phase::Script => limits.script.saturating_add(SPARE),
             Phase::Check => limits.check.saturating_add(SPARE),
-            Phase::Clean => limits.clean,
+            Phase::Clean => limits.clean.saturating_add(SPARE),
             Phase::Snapshot => limits.snapshot,
             Phase::Teardown => limits.teardown,
         }
