@@ -1,6 +1,7 @@
 //! Where this process may take image bytes from.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use url::Url;
 
@@ -14,6 +15,7 @@ use crate::source::file::RootError;
 use crate::source::url::{PolicyError as UrlPolicyError, Text};
 use crate::source::{DigestCache, FileRoots, HashAlgo, Opened, SourceError, UrlClient, UrlPolicy};
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 /// A file that does not open for this long is on a disk that is away, as over NFS.
 const OPEN_STALL: Duration = Duration::from_secs(30);
