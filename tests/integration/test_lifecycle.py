@@ -27,6 +27,7 @@ LISTEN = ("--listen", f"{LOOPBACK}:0")
 # The contract, as the parser has it: it takes _total off the counters' names.
 FAMILIES = {
     "imagewright_build_info",
+    "imagewright_start_time_seconds",
     "imagewright_jobs",
     "imagewright_step_duration_seconds",
     "imagewright_queue_ready",

@@ -30,8 +30,9 @@ const HEARTBEAT_S: u16 = 15;
 /// message whose headers somebody else filled would then break the connection of whoever takes it.
 const FRAME_MAX: u32 = 131_072;
 
-/// How long a goodbye may take.
+/// How long a goodbye may take: of a command that somebody waits for, and of a worker, whose jobs go back sooner by it.
 pub(super) const GOODBYE: Duration = Duration::from_millis(500);
+pub(super) const GOODBYE_OF_WORKER: Duration = Duration::from_secs(3);
 
 /// An open connection. Dropped, it says goodbye by itself; [`Wire::end`] makes sure that nothing of it stays.
 pub(super) struct Wire {
@@ -110,12 +111,13 @@ impl Wire {
         rpc("channel.open", self.connection.create_channel()).await
     }
 
-    /// Say goodbye, and hang up even if nobody answers.
-    pub(super) async fn end(self) {
+    /// Say goodbye, and hang up if nobody answers within `limit`; at once where the broker lets nothing be written.
+    pub(super) async fn end(self, limit: Duration) {
         if let Some(following) = &self.following {
             following.abort();
         }
-        let goodbye = timeout(GOODBYE, self.connection.close(200, short("done"))).await;
+        let limit = if self.connection.status().blocked() { Duration::ZERO } else { limit };
+        let goodbye = timeout(limit, self.connection.close(200, short("done"))).await;
         tracing::debug!(host = self.host, ?goodbye, "connection ended");
         self.socket.hang_up();
     }

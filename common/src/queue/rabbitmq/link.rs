@@ -9,7 +9,7 @@ use lapin::{Channel, ErrorKind};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::dial::{GOODBYE, Wire};
+use super::dial::{GOODBYE, GOODBYE_OF_WORKER, Wire};
 use super::state::{State, blocked};
 use super::topology::{self, Names};
 use crate::backoff;
@@ -112,7 +112,7 @@ impl Link {
                 slot.failures = 0;
             }
             slot.pause();
-            tokio::spawn(wire.end());
+            tokio::spawn(wire.end(GOODBYE));
         }
         if let Some(not_before) = slot.not_before {
             sleep_until(not_before.into()).await;
@@ -165,7 +165,7 @@ impl Link {
         }
         if let Some(wire) = self.slot.lock().await.wire.take() {
             tracing::info!(connection = self.label, host = wire.host, why, "turning to the next host");
-            wire.end().await;
+            wire.end(GOODBYE).await;
         }
     }
 
@@ -180,7 +180,11 @@ impl Link {
         if let Ok(mut slot) = timeout(GOODBYE, self.slot.lock()).await
             && let Some(wire) = slot.wire.take()
         {
-            wire.end().await;
+            let limit = match self.patience {
+                Patience::For(_) => GOODBYE,
+                Patience::Endless => GOODBYE_OF_WORKER,
+            };
+            wire.end(limit).await;
         }
     }
 
@@ -314,7 +318,7 @@ impl Link {
         match channel.await {
             Ok(channel) => Ok((wire, channel)),
             Err(error) => {
-                tokio::spawn(wire.end());
+                tokio::spawn(wire.end(GOODBYE));
                 Err(error)
             }
         }
