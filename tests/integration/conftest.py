@@ -4,6 +4,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from fakes.cloud import FakeCloud
+from fakes.site import Builder
 from harness.cli import Worker
 from harness.https import FileServer
 from harness.openstack import OpenStack
@@ -44,6 +46,19 @@ def site(shared: tuple[Site, Worker]) -> Iterator[Site]:
     yield made
     made.stop_forks()
     assert worker.is_running(), worker.tail(60)
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory, files: FileServer) -> Iterator[Builder]:
+    """Builds on a cloud of recorded answers; one for all tests of a module."""
+    cloud = FakeCloud()
+    cloud.start()
+    made = Builder(tmp_path_factory.mktemp("builder"), files, cloud)
+    try:
+        yield made
+    finally:
+        made.stop()
+        cloud.stop()
 
 
 @pytest.hookimpl(wrapper=True)

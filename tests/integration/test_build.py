@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,6 @@ from harness.https import FileServer
 from harness.process import wait_for
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("builds")]
-
-
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory, files: FileServer) -> Iterator[Builder]:
-    cloud = FakeCloud()
-    cloud.start()
-    made = Builder(tmp_path_factory.mktemp("builder"), files, cloud)
-    try:
-        yield made
-    finally:
-        made.stop()
-        cloud.stop()
 
 
 def test_secrets_reach_the_script_and_nothing_else(builder: Builder) -> None:

@@ -1,29 +1,14 @@
 """A server that was stopped for its snapshot runs again, however the job ends."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from fakes.cloud import FakeCloud
 from fakes.faults import Fate
 from fakes.site import Builder
 from fakes.state import BASE, FLAVOR, NETWORK, Server
-from harness.https import FileServer
 from harness.process import wait_for
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("snapshot")]
-
-
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory, files: FileServer) -> Iterator[Builder]:
-    cloud = FakeCloud()
-    cloud.start()
-    made = Builder(tmp_path_factory.mktemp("builder"), files, cloud)
-    try:
-        yield made
-    finally:
-        made.stop()
-        cloud.stop()
 
 
 def _running(cloud: FakeCloud, name: str) -> Server:
