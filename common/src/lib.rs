@@ -7,6 +7,7 @@
 pub mod arch;
 pub mod backoff;
 pub mod event;
+mod http_time;
 pub mod job;
 pub mod openstack;
 pub mod policy;

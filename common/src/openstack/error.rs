@@ -3,15 +3,11 @@
 use std::error::Error;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName};
 
 use super::message;
-
-/// The longest wait that is believed of a `Retry-After` header.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::http_time;
 
 /// A call to a cloud that failed. The text is a fragment that reads well after "failed to", and holds no
 /// secret: no token, no password, no query string.
@@ -129,7 +125,7 @@ impl Place {
             status: Some(status.as_u16()),
             message: text,
             request_id: request_id(headers),
-            retry_after: retry_after(headers),
+            retry_after: http_time::retry_after(headers),
         }
     }
 }
@@ -174,26 +170,4 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<String> {
         let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         (plain && value.len() <= 64).then(|| value.to_owned())
     })
-}
-
-/// The server's clock, from the `Date` header.
-pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    parse_date(headers.get(DATE)?.to_str().ok()?)
-}
-
-fn parse_date(text: &str) -> Option<Timestamp> {
-    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
-}
-
-/// `Retry-After`: seconds, or a date, which is held against the `Date` of the same answer.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = parse_date(text)?.duration_since(date(headers)?);
-            Duration::try_from(until).unwrap_or(Duration::ZERO)
-        }
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
 }

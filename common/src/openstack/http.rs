@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::config::CloudConfig;
 use super::error::{self, CloudError, CloudErrorKind, Place};
+use crate::http_time;
 
 /// Before a call is repeated that found no connection.
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
@@ -124,7 +125,7 @@ impl Answer {
 
     /// The server's clock when it answered, where it says so: uWSGI alone sends no `Date`.
     pub(crate) fn date(&self) -> Option<Timestamp> {
-        error::date(&self.headers)
+        http_time::date(&self.headers)
     }
 }
 

@@ -4,23 +4,20 @@ use std::error::Error;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
 use super::SourceError;
 use super::address::Private;
+use crate::http_time::{WAIT_MAX, retry_after, text, until};
 
-/// The longest wait that a server may ask for.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The shortest: some say 0, or a moment that has passed.
+/// The shortest wait: some ask for 0, or until a moment that has passed.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// How many requests a server still answers, and when it will answer more, in seconds since 1970. GitHub refuses with 403
 /// or 429 meanwhile (GitHub Docs: "Rate limits for the REST API").
-const LIMIT_REMAINING: &str = "x-ratelimit-remaining";
-const LIMIT_RESET: &str = "x-ratelimit-reset";
+const LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// A request that gave no body.
 #[derive(Debug)]
@@ -66,7 +63,7 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap) -> Failure {
             | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::PROXY_AUTHENTICATION_REQUIRED
     );
-    let is_limited = text(headers, LIMIT_REMAINING) == Some("0");
+    let is_limited = text(headers, &LIMIT_REMAINING) == Some("0");
     let is_too_often = status == StatusCode::FORBIDDEN && (is_limited || headers.contains_key(RETRY_AFTER));
     if passing || is_too_often || status.is_server_error() {
         let after = retry_after(headers).or_else(|| until_reset(headers).filter(|_| is_limited));
@@ -85,32 +82,9 @@ pub(super) fn broken(error: &reqwest::Error) -> SourceError {
     SourceError::Transient { reason: format!("the download broke off: {reason}"), retry_after: None }
 }
 
-/// Seconds, or a date, which is held against the `Date` of the same answer and never against the local clock.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let asked = text(headers, RETRY_AFTER.as_str())?;
-    match asked.parse::<u64>() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => until(headers, date(asked)?),
-    }
-}
-
 fn until_reset(headers: &HeaderMap) -> Option<Duration> {
-    let reset = Timestamp::from_second(text(headers, LIMIT_RESET)?.parse().ok()?).ok()?;
+    let reset = Timestamp::from_second(text(headers, &LIMIT_RESET)?.parse().ok()?).ok()?;
     until(headers, reset)
-}
-
-/// How long it is until then: not at all where that has passed.
-fn until(headers: &HeaderMap, then: Timestamp) -> Option<Duration> {
-    let now = date(text(headers, DATE.as_str())?)?;
-    Some(Duration::try_from(then.duration_since(now)).unwrap_or_default())
-}
-
-fn date(text: &str) -> Option<Timestamp> {
-    rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
 fn private<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Private> {
