@@ -201,12 +201,12 @@ fn quoted_field(reason: &str) -> Option<&str> {
 }
 
 fn check(message: &Message, now: Timestamp) -> Result<(), DecodeError> {
-    let told =
-        [("asked_at", message.asked_at), ("id", message.asked_at.is_none().then(|| id_time(message.id)).flatten())];
-    for (field, at) in told {
-        if let Some(at) = at.filter(|at| at.duration_since(now) > AHEAD_MAX) {
-            return Err(DecodeError::new(field, format!("{at} is more than five minutes in the future")));
-        }
+    let (field, at) = match message.asked_at {
+        Some(at) => ("asked_at", Some(at)),
+        None => ("id", id_time(message.id)),
+    };
+    if let Some(at) = at.filter(|at| at.duration_since(now) > AHEAD_MAX) {
+        return Err(DecodeError::new(field, format!("{at} is more than five minutes in the future")));
     }
     match &message.spec {
         Spec::Upload(upload) => upload.properties.keys().try_for_each(|key| property(key)),
