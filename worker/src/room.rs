@@ -67,7 +67,7 @@ impl Room {
     /// Whether a new job for `cloud` must stay away for a while, and for how long.
     pub(crate) fn is_full(&self, cloud: &CloudName) -> Option<Duration> {
         let mut clouds = self.clouds();
-        let cloud = self.cloud(&mut clouds, cloud);
+        let cloud = self.cloud(&mut clouds, cloud.as_str());
         let is_kept = cloud.refused.is_some_and(|at| at.elapsed() < KEPT);
         (cloud.places.available_permits() == 0 || is_kept).then(|| cloud.send_away(Instant::now()))
     }
@@ -77,7 +77,7 @@ impl Room {
     pub(crate) fn is_away(&self, cloud: &CloudName) -> Option<Duration> {
         let now = Instant::now();
         let mut clouds = self.clouds();
-        let cloud = self.cloud(&mut clouds, cloud);
+        let cloud = clouds.get_mut(cloud.as_str())?;
         if cloud.silent_until? > now {
             return Some(cloud.send_away(now));
         }
@@ -87,23 +87,23 @@ impl Room {
 
     /// `cloud` has taken its time, and did not answer.
     pub(crate) fn is_silent(&self, cloud: &str) {
-        if let Some(cloud) = self.clouds().get_mut(cloud) {
-            tracing::info!("the cloud does not answer; one job at a time looks whether it does again");
-            cloud.silent_until = Some(Instant::now() + SILENT);
-        }
+        tracing::info!(cloud, "it does not answer; one job at a time looks whether it does again");
+        self.cloud(&mut self.clouds(), cloud).silent_until = Some(Instant::now() + SILENT);
     }
 
     /// `cloud` has answered.
     pub(crate) fn answers(&self, cloud: &CloudName) {
-        self.cloud(&mut self.clouds(), cloud).silent_until = None;
+        if let Some(cloud) = self.clouds().get_mut(cloud.as_str()) {
+            cloud.silent_until = None;
+        }
     }
 
     fn clouds(&self) -> MutexGuard<'_, HashMap<String, Cloud>> {
         self.clouds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cloud<'a>(&self, clouds: &'a mut HashMap<String, Cloud>, name: &CloudName) -> &'a mut Cloud {
-        clouds.entry(name.to_string()).or_insert_with(|| Cloud {
+    fn cloud<'a>(&self, clouds: &'a mut HashMap<String, Cloud>, name: &str) -> &'a mut Cloud {
+        clouds.entry(name.to_owned()).or_insert_with(|| Cloud {
             places: Arc::new(Semaphore::new(self.cloud_transfers)),
             silent_until: None,
             refused: None,
@@ -112,11 +112,11 @@ impl Room {
     }
 
     fn places(&self, cloud: &CloudName) -> Arc<Semaphore> {
-        self.cloud(&mut self.clouds(), cloud).places.clone()
+        self.cloud(&mut self.clouds(), cloud.as_str()).places.clone()
     }
 
     fn was_refused(&self, cloud: &CloudName, refused: bool) {
-        self.cloud(&mut self.clouds(), cloud).refused = refused.then(Instant::now);
+        self.cloud(&mut self.clouds(), cloud.as_str()).refused = refused.then(Instant::now);
     }
 }
 
