@@ -73,20 +73,8 @@ impl Build<'_> {
 
     /// Whose server this phase is about: the name, and whether it is the one that checks the image.
     pub(super) fn role(&self) -> (&str, bool) {
-        match self.state.phase {
-            Phase::CheckBoot | Phase::CheckActive | Phase::CheckLogin | Phase::Check => (&self.names.checker, true),
-            Phase::Plan
-            | Phase::Access
-            | Phase::Boot
-            | Phase::Active
-            | Phase::Login
-            | Phase::CloudInit
-            | Phase::Script
-            | Phase::Clean
-            | Phase::Snapshot
-            | Phase::Publish
-            | Phase::Teardown => (&self.names.builder, false),
-        }
+        let is_check = self.state.phase.is_of_check();
+        (if is_check { &self.names.checker } else { &self.names.builder }, is_check)
     }
 
     /// Servers of exactly this name, the oldest first.

@@ -221,19 +221,12 @@ impl Build<'_> {
 
 /// systemd ends what takes longer than the operator allows, and says so.
 fn unit_of(phase: Phase, limits: &StepLimits) -> Unit {
-    let (name, limit) = match phase {
-        Phase::Clean => ("imagewright-clean", limits.clean),
-        Phase::CheckBoot | Phase::CheckActive | Phase::CheckLogin | Phase::Check => ("imagewright-check", limits.check),
-        Phase::Plan
-        | Phase::Access
-        | Phase::Boot
-        | Phase::Active
-        | Phase::Login
-        | Phase::CloudInit
-        | Phase::Script
-        | Phase::Snapshot
-        | Phase::Publish
-        | Phase::Teardown => ("imagewright-script", limits.script),
+    let (name, limit) = if phase == Phase::Clean {
+        ("imagewright-clean", limits.clean)
+    } else if phase.is_of_check() {
+        ("imagewright-check", limits.check)
+    } else {
+        ("imagewright-script", limits.script)
     };
     Unit { name, limit: limit.as_secs() }
 }

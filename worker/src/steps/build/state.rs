@@ -101,6 +101,24 @@ pub(super) enum Phase {
 }
 
 impl Phase {
+    /// Whether it is about the server that checks the image, not the one that it is made of.
+    pub(super) fn is_of_check(self) -> bool {
+        match self {
+            Phase::CheckBoot | Phase::CheckActive | Phase::CheckLogin | Phase::Check => true,
+            Phase::Plan
+            | Phase::Access
+            | Phase::Boot
+            | Phase::Active
+            | Phase::Login
+            | Phase::CloudInit
+            | Phase::Script
+            | Phase::Clean
+            | Phase::Snapshot
+            | Phase::Publish
+            | Phase::Teardown => false,
+        }
+    }
+
     /// The word for metrics and errors.
     pub(super) fn word(self) -> &'static str {
         match self {
